@@ -22,7 +22,7 @@ from .grid import Job, read_rows, run_grid
 from .settings import check_keys
 from .statistics import results_table, summarise
 
-LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)
+LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1)
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 BASE = "mlvpt"
 
