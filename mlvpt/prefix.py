@@ -18,11 +18,16 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
+from . import frozen_block
+
 
 def image_block(
     block: Block, x: Tensor, prompts: Tensor, key_values: Tensor | None = None
 ) -> Tensor:
     """Image tokens through one block, with the prompts (P, D) as a prefix of keys and values."""
+    if frozen_block.can_run(block, x):
+        prefix = prefix_keys_and_values(block, prompts, key_values)
+        return frozen_block.FrozenBlock.apply(x, *prefix, block)
     y = block.norm1(x)  # (B, T, D)
     (q,) = project_heads(block.attn, y, "q")  # (B, T, H, d)
     k, v = keys_and_values(block, y, prompts, key_values)  # (B, M + P + T, H, d)
@@ -66,17 +71,22 @@ def keys_and_values(
         Keys and values, (B, M + P + T, H, d) each.
     """
     k, v = project_heads(block.attn, y, "kv")  # (B, T, H, d)
-    shared = []
-    if key_values is not None:
-        shared.append((key_values, key_values))
-    if len(prompts):
-        shared.append(project_heads(block.attn, block.norm1(prompts), "kv"))  # (P, H, d) each
-    if not shared:
-        return k, v
-    k_shared, v_shared = zip(*shared, strict=True)
-    k = torch.cat([*(_share(part.to(k.dtype), y) for part in k_shared), k], dim=1)
-    v = torch.cat([*(_share(part.to(v.dtype), y) for part in v_shared), v], dim=1)
+    prefix = prefix_keys_and_values(block, prompts, key_values)
+    k, v = (
+        torch.cat([_share(shared.to(own.dtype), y), own], dim=1) if len(shared) else own
+        for shared, own in zip(prefix, (k, v), strict=True)
+    )
     return k, v
+
+
+def prefix_keys_and_values(
+    block: Block, prompts: Tensor, key_values: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Keys and values that all images share, those given before the prompts': (M + P, H, d)."""
+    k, v = project_heads(block.attn, block.norm1(prompts), "kv")  # (P, H, d)
+    if key_values is None:
+        return k, v
+    return torch.cat([key_values.to(k.dtype), k]), torch.cat([key_values.to(v.dtype), v])
 
 
 def project_heads(attn: Attention, y: Tensor, parts: str) -> list[Tensor]:

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from timm.layers import SwiGLU, SwiGLUPacked
+from timm.layers import GELUTanh, SwiGLU, SwiGLUPacked
 from timm.models.vision_transformer import (
     ParallelScalingBlock,
     ResPostBlock,
@@ -12,6 +12,7 @@ from timm.models.vision_transformer import (
 )
 from torch import nn
 
+from mlvpt import frozen_block
 from mlvpt.errors import InputError
 from mlvpt.prompts import PromptedViT
 
@@ -100,6 +101,79 @@ def test_forms_agree_on_random_configurations_in_float32(seed):
     (fast, fast_grad), (plain, plain_grad) = both_forms(model, images_for(vit, choose(1, 3)))
     assert (fast - plain).norm() <= 1e-5 * plain.norm()
     assert (fast_grad - plain_grad).norm() <= 1e-5 * plain_grad.norm()
+
+
+@pytest.mark.parametrize("images_want_gradients", [False, True])
+@pytest.mark.parametrize(
+    "family", ["plain", "layer_scale", "registers", "no_qkv_bias", "gelu_tanh"]
+)
+def test_the_block_written_by_hand_equals_the_plain_form_to_1e_5(family, images_want_gradients):
+    vit = tiny_vit(depth=4, **{**FAMILIES, "gelu_tanh": {"act_layer": GELUTanh}}[family])
+    model = PromptedViT(vit, 5)
+    images = images_for(vit, 3).requires_grad_(images_want_gradients)
+    assert frozen_block.can_run(vit.blocks[0], model.embed(images))
+    (fast, fast_grad), (plain, plain_grad) = both_forms(model, images)
+    assert (fast - plain).norm() <= 1e-5 * plain.norm()
+    assert (fast_grad - plain_grad).norm() <= 1e-5 * plain_grad.norm()
+    if images_want_gradients:
+        fast_grad, plain_grad = (
+            torch.autograd.grad(forward(images).square().sum(), images)[0]
+            for forward in (model.forward, model.forward_plain)
+        )
+        assert (fast_grad - plain_grad).norm() <= 1e-5 * plain_grad.norm()
+
+
+@pytest.mark.parametrize("family", ["qk_norm", "attention_and_mlp_norm", "swiglu", "swiglu_packed"])
+def test_blocks_with_parts_that_the_hand_does_not_know_are_left_to_autograd(family):
+    vit = tiny_vit(**FAMILIES[family])
+    model = PromptedViT(vit, 5)
+    assert not frozen_block.can_run(vit.blocks[0], model.embed(images_for(vit)))
+
+
+def test_a_block_with_a_trained_bias_is_left_to_autograd():
+    vit = tiny_vit()
+    model = PromptedViT(vit, 5)
+    vit.blocks[0].mlp.fc1.bias.requires_grad_()
+    model(images_for(vit)).sum().backward()
+    assert vit.blocks[0].mlp.fc1.bias.grad.abs().max() > 0
+
+
+def test_inference_gives_what_training_gives():
+    vit = tiny_vit(depth=4, img_size=64)
+    model, images = PromptedViT(vit, 5), images_for(tiny_vit(img_size=64), 30)
+    with torch.inference_mode():
+        inferred = model(images)
+    torch.testing.assert_close(inferred, model(images).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_graph_can_be_gone_through_twice():
+    vit = tiny_vit()
+    model = PromptedViT(vit, 5)
+    loss = model(images_for(vit)).square().sum()
+    first, second = (
+        torch.autograd.grad(loss, model.prompts, retain_graph=True)[0] for _ in range(2)
+    )
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_the_prefix_form_keeps_at_most_four_fifths_for_the_backward_pass():
+    vit = tiny_vit(img_size=56, patch_size=4, embed_dim=48, depth=12)
+    model, images = PromptedViT(vit, 30), images_for(tiny_vit(img_size=56), 4)
+    kept = []
+    for forward in (model.forward, model.forward_plain):
+        tensors = {}
+        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+        def keep(tensor, tensors=tensors):
+            storage = tensor.untyped_storage()
+            tensors[storage.data_ptr()] = storage
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            tokens = forward(images)
+        kept.append(sum(s.nbytes() for pointer, s in tensors.items() if pointer not in weights))
+        del tokens
+    assert kept[0] <= 0.8 * kept[1]
 
 
 def test_forms_agree_within_bfloat16_precision_under_autocast():
