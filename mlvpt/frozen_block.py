@@ -12,14 +12,22 @@ saves what autograd cannot:
 prefix.image_block remains the form for options not named here, for GPUs and for compilers.
 """
 
+import math
+import platform
+
 import torch
 from timm.layers import GELU, GELUTanh, LayerNorm, LayerScale, Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 GELUS = {nn.GELU: "none", GELU: "none", GELUTanh: "tanh"}  # as F.gelu names them
 ROWS = 1600  # of an MLP at a time: more is no faster and takes more memory
+# oneDNN's product, measured on x86 alone; torch builds without oneDNN do not have it
+LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+if platform.machine() not in ("x86_64", "AMD64"):
+    LINEAR = None
 FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -31,7 +39,7 @@ def can_run(block: Block, x: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
         and x.dtype == torch.float32 == attn.qkv.weight.dtype
-        and torch.backends.mkldnn.is_available()
+        and LINEAR is not None
         and not torch.is_autocast_enabled("cpu")
         and all(type(norm) in (LayerNorm, nn.LayerNorm) for norm in (block.norm1, block.norm2))
         and all(type(part) is nn.Identity for part in (attn.q_norm, attn.k_norm, attn.norm))
@@ -143,20 +151,18 @@ def _join(
 
 def _linear(linear: nn.Linear, x: Tensor, gelu: str = "") -> Tensor:
     """The linear layer, with the GELU of that name after it."""
-    return torch.ops.mkldnn._linear_pointwise(
-        x, linear.weight, linear.bias, "gelu" if gelu else "none", [], gelu
-    )
+    return LINEAR(x, linear.weight, linear.bias, "gelu" if gelu else "none", [], gelu)
 
 
 def _add_linear(x: Tensor, linear: nn.Linear, scale: nn.Module, y: Tensor) -> Tensor:
     """x + scale(linear(y))."""
     if isinstance(scale, LayerScale):
         return torch.addcmul(x, _linear(linear, y), scale.gamma)
-    return torch.ops.mkldnn._linear_pointwise.binary(y, x, linear.weight, linear.bias, "add")
+    return LINEAR.binary(y, x, linear.weight, linear.bias, "add")
 
 
 def _linear_backward(linear: nn.Linear, d: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(d, linear.weight.t(), None, "none", [], "")
+    return LINEAR(d, linear.weight.t(), None, "none", [], "")
 
 
 def _scale_backward(scale: nn.Module, d: Tensor) -> Tensor:
@@ -172,3 +178,11 @@ def _norm_backward(norm: nn.LayerNorm, d: Tensor, x: Tensor, mean: Tensor, rstd:
     return torch.ops.aten.native_layer_norm_backward(
         d, x, norm.normalized_shape, mean, rstd, norm.weight, norm.bias, [True, False, False]
     )[0]
+
+
+if LINEAR is not None and LINEAR not in flop_registry:  # a reloaded module is counted already
+
+    @register_flop_formula(LINEAR)
+    def _count(x_shape: tuple[int, ...], *_, out_shape: tuple[int, ...], **__) -> int:
+        """For torch.utils.flop_counter, which does not know the operation."""
+        return 2 * math.prod(out_shape) * x_shape[-1]

@@ -103,6 +103,10 @@ def test_forms_agree_on_random_configurations_in_float32(seed):
     assert (fast_grad - plain_grad).norm() <= 1e-5 * plain_grad.norm()
 
 
+needs_onednn = pytest.mark.skipif(frozen_block.LINEAR is None, reason="no oneDNN on x86 here")
+
+
+@needs_onednn
 @pytest.mark.parametrize("images_want_gradients", [False, True])
 @pytest.mark.parametrize(
     "family", ["plain", "layer_scale", "registers", "no_qkv_bias", "gelu_tanh"]
@@ -156,6 +160,7 @@ def test_the_graph_can_be_gone_through_twice():
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
+@needs_onednn
 def test_the_prefix_form_keeps_at_most_four_fifths_for_the_backward_pass():
     vit = tiny_vit(img_size=56, patch_size=4, embed_dim=48, depth=12)
     model, images = PromptedViT(vit, 30), images_for(tiny_vit(img_size=56), 4)
