@@ -12,14 +12,18 @@ from mlvpt.grouping import cooccurrence_counts
 from mlvpt.plots import (
     agreement_curves,
     class_frequencies,
+    cost_by_size,
     embedding_scatter,
     image_grid,
     loss_curves,
     method_map,
     partner_effect,
     precision_recall,
+    prompting_cost,
+    step_curves,
     style,
     threshold_curves,
+    training_curves,
 )
 
 mpl.use("Agg")
@@ -112,3 +116,45 @@ def test_method_map_shows_the_groups_and_the_most_probable_classes():
     for members in groups.co_members:
         assert " ".join(scenes.class_names[k] for k in members) in written
     assert [text for text in written if text.endswith("%")] == ["95%", "85%", "75%"]
+
+
+def test_step_curves_average_the_loss_over_the_window():
+    figure = step_curves([4.0, 2.0, 0.0, 2.0], [0.1, 0.2, 0.1, 0.0], window=2)
+    loss, mean = figure.axes[0].lines
+    np.testing.assert_array_equal(loss.get_ydata(), [4, 2, 0, 2])
+    np.testing.assert_array_equal(mean.get_ydata(), [3, 1, 1])
+    np.testing.assert_array_equal(mean.get_xdata(), [2, 3, 4])
+    np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), [0.1, 0.2, 0.1, 0.0])
+
+
+@pytest.mark.parametrize(("rates", "window"), [([0.1], 1), ([0.1, 0.2], 3)])
+def test_step_curves_refuse_lists_that_do_not_fit(rates, window):
+    with pytest.raises(InputError, match="a window that fits"):
+        step_curves([1.0, 2.0], rates, window)
+
+
+def test_training_curves_draw_loss_and_map_of_every_run():
+    lines = [{"epoch": 1, "loss": 9.0, "val_mAP": 0.5}, {"epoch": 2, "loss": 7.0, "val_mAP": 0.6}]
+    figure = training_curves({"ML-VPT": lines, "linear probe": lines[:1]})
+    ours, probe = figure.axes[1].lines
+    np.testing.assert_array_equal(ours.get_ydata(), [50, 60])
+    assert list(probe.get_xdata()) == [1]
+    assert ours.get_color() != probe.get_color()
+    assert [text.get_text() for text in figure.axes[1].get_legend().texts] == [
+        "ML-VPT",
+        "linear probe",
+    ]
+
+
+def test_training_curves_refuse_a_run_without_epochs():
+    with pytest.raises(InputError, match="nothing to draw"):
+        training_curves({"ML-VPT": []})
+
+
+def test_cost_by_size_grows_faster_than_the_area():
+    ax = cost_by_size(sides=(224, 448), marked=(224, 448))
+    cost, in_proportion = (line.get_ydata() for line in ax.lines)
+    expected = sum(prompting_cost(1, 197, 30, 768, 12)["prefix"].values()) / 1e9
+    assert cost[0] == pytest.approx(expected)
+    assert cost[1] > in_proportion[1] == pytest.approx(4 * cost[0])
+    assert texts(ax)[0] == f"{expected:.0f} at 224 px"

@@ -2,6 +2,7 @@
 
 from .attention import attention_grid, label_attention_grid
 from .clusters import agreement_curves, embedding_scatter
+from .cost import cost_by_size
 from .gates import gate_heatmap
 from .groups import affinity_heatmap, cooccurrence_heatmap, group_graph
 from .images import image_grid
@@ -22,6 +23,7 @@ from .style import (
     method_color,
     style,
 )
+from .training import step_curves, training_curves
 
 __all__ = [
     "CO_COLOR",
@@ -33,6 +35,7 @@ __all__ = [
     "attention_grid",
     "class_frequencies",
     "cooccurrence_heatmap",
+    "cost_by_size",
     "embedding_scatter",
     "gate_heatmap",
     "group_colors",
@@ -53,7 +56,9 @@ __all__ = [
     "result_bars",
     "result_curves",
     "speed_figure",
+    "step_curves",
     "strength_curves",
     "style",
     "threshold_curves",
+    "training_curves",
 ]
