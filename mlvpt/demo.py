@@ -28,7 +28,7 @@ from .training import train
 # each at the learning rate that is best on val in results/lr_sweep.jsonl
 METHODS = {
     "ML-VPT": {"model.method": "mlvpt", "optim.lr": 2e-2},
-    "VPT-deep": {"model.method": "vpt_deep", "optim.lr": 0.1},
+    "VPT-deep": {"model.method": "vpt_deep", "optim.lr": 0.2},
 }
 
 
