@@ -75,8 +75,9 @@ def test_methods_without_a_colour_of_their_own_get_different_ones():
 
 def test_every_method_is_named_at_its_number_of_parameters():
     ax = map_against_parameters(summarise(rows()))
-    places = {text.get_text(): text.xy for text in ax.texts}
+    places = {c.get_label(): c.lines[0].get_xydata()[0] for c in ax.containers}
     assert places["mlvpt"] == pytest.approx((5000, 81))
+    assert [text.get_text() for text in ax.get_legend().texts] == list(places)
     assert ax.get_xscale() == "log"
 
 

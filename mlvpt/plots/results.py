@@ -20,6 +20,7 @@ NAMES = {
     "test_shifted_mAP": "mAP on test_shifted",
     "drop": "mAP lost from test to test_shifted",
 }
+MARKERS = "osD^vP*Xh<>"  # methods stay apart without colour, too
 
 
 def result_bars(
@@ -32,7 +33,8 @@ def result_bars(
     Args:
         lines: of `summarise`, drawn from top to bottom.
         measures: what each group of bars shows.
-        ax: where to draw; a new figure if None.
+        ax: where to draw, in a figure with constrained layout; a new figure if None. The legend
+            stands below the figure.
     """
     _check(lines, measures)
     with style():
@@ -55,7 +57,9 @@ def result_bars(
         ax.invert_yaxis()
         ax.set_xlim(left=_floor(lines, measures))
         ax.set_xlabel("percent; whiskers: one standard deviation over seeds")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(measures))
+        ax.figure.legend(
+            *ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(measures)
+        )
     return ax
 
 
@@ -74,7 +78,6 @@ def result_curves(
     """
     if not curves or not all(curves.values()):
         raise InputError("There is nothing to draw: give at least one method with one point.")
-    markers = "osD^vP*X"
     with style():
         if ax is None:
             _, ax = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
@@ -86,7 +89,7 @@ def result_curves(
             values = [100 * np.asarray(points[place], dtype=float) for place in x]
             mean = np.array([v.mean() for v in values])
             std = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
-            ax.plot(x, mean, marker=markers[number % len(markers)], color=color, label=method)
+            ax.plot(x, mean, marker=MARKERS[number % len(MARKERS)], color=color, label=method)
             ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.15, linewidth=0)
         ax.set_xlabel(x_label)
         ax.set_ylabel(f"{y_label} (percent)")
@@ -110,17 +113,21 @@ def map_against_parameters(
         if ax is None:
             _, ax = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
         ax.set_xscale("log")
-        for line in lines:
-            color = method_color(line["variant"])
-            x, y = line["trained_parameters"], 100 * line[measure]
-            ax.errorbar(x, y, yerr=_spread(line, measure), fmt="o", color=color, capsize=3)
-            ax.annotate(
-                line["variant"], (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8
+        for number, line in enumerate(lines):
+            ax.errorbar(
+                line["trained_parameters"],
+                100 * line[measure],
+                yerr=_spread(line, measure),
+                fmt=MARKERS[number % len(MARKERS)],
+                color=method_color(line["variant"]),
+                capsize=3,
+                label=line["variant"],
             )
-        ax.margins(x=0.18)
+        ax.margins(x=0.1)
         ax.set_xlabel("trained parameters")
         ax.set_ylabel(f"{NAMES.get(measure, measure)} (percent)")
         ax.grid(alpha=0.3)
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
