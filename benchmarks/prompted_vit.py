@@ -1,13 +1,13 @@
 """Speed and memory of prompting: plain form, prefix form, and the unprompted frozen forward.
 
-    python benchmarks/prompted_vit.py                 # everything, about 25 minutes on 2 cores
-    python benchmarks/prompted_vit.py --only prompts  # one part: prompts or heads
+    python benchmarks/prompted_vit.py               # everything, about 25 minutes on 2 cores
+    python benchmarks/prompted_vit.py --only sizes  # one part: sizes, growth or heads
     python benchmarks/prompted_vit.py --device cuda --precision bf16 --batch-sizes 64 256
 
 Forms are timed in turn, A B C A B C ..., so that a machine that slows down slows all of them; the
 figures are medians, the ratios medians over the turns. Memory is the peak of a training step over
 what the model and the images take: on the CPU of a process of its own, on CUDA of the allocator.
-The rows go to results/speed.jsonl, the figures beside it.
+The rows go to results/speed.jsonl, in place of older ones of the same case; the figure shows all.
 """
 
 import argparse
@@ -31,15 +31,11 @@ from mlvpt.record import make_record
 
 RESULTS = Path(__file__).parents[1] / "results"
 FORMS = ("plain", "prefix", "unprompted")
-# (model, side in pixels, prompts): the sizes, then growth with P, then growth with the image
-CASES = (
-    ("vit_tiny_patch16_224", 224, 30),
-    ("vit_small_patch16_224", 224, 30),
-    ("vit_base_patch16_224", 224, 30),
-    ("vit_small_patch16_224", 448, 30),
-    ("vit_small_patch16_224", 224, 10),
-    ("vit_small_patch16_224", 224, 100),
-    ("vit_small_patch16_224", 320, 30),
+# (model, side in pixels, prompts)
+SIZES = tuple((f"vit_{size}_patch16_224", 224, 30) for size in ("tiny", "small", "base"))
+GROWTH = tuple(
+    ("vit_small_patch16_224", side, n_prompts)
+    for side, n_prompts in ((224, 10), (224, 100), (320, 30), (448, 30))
 )
 
 
@@ -202,10 +198,16 @@ def _time_heads(n_classes: int, options: Any) -> tuple[float, float]:
     return statistics.median(seconds), megabytes
 
 
+def identity(row: dict[str, Any]) -> tuple:
+    """What was measured, and where."""
+    keys = ("part", "device", "model", "side", "prompts", "batch_size", "precision", "classes")
+    return tuple(row.get(key) for key in keys)
+
+
 def main() -> None:
     """Measure, print a line per row, write rows and figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("prompts", "heads"))
+    parser.add_argument("--only", choices=("sizes", "growth", "heads"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="no", choices=("no", "bf16"))
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16])
@@ -216,26 +218,32 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows, start = [], time.perf_counter()
-    if options.only != "heads":
-        cases = [c for c in CASES if not options.models or c[0] in options.models]
+    cases = {"sizes": SIZES, "growth": GROWTH, "heads": (), None: SIZES + GROWTH}[options.only]
+    if cases:
+        cases = [c for c in cases if not options.models or c[0] in options.models]
         for case in tqdm(cases, desc="prompts"):
             for batch_size in options.batch_sizes:
                 row = time_case(case, batch_size, options)
                 for form in FORMS:
                     row[f"step_{form}_mb"] = round(peak_memory(case, batch_size, form, options), 1)
                 rows.append(row)
-    if options.only != "prompts":
+    if options.only in (None, "heads"):
         rows += [time_heads(k, options) for k in tqdm((80, 1000, 10_000), desc="heads")]
     for row in rows:
         print(json.dumps(row))
     record = make_record(None, seconds=time.perf_counter() - start, seed=0)
     del record["results"], record["peak_memory_mb"]  # each row has its own
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "speed.jsonl").open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps({**record, **row}) + "\n" for row in rows)
-    if options.only != "heads":
+    path = options.out / "speed.jsonl"
+    new = [{**record, **row} for row in rows]
+    old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    measured_again = [identity(row) for row in new]
+    rows = [row for row in old if identity(row) not in measured_again] + new
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    drawn = [r for r in rows if r["part"] == "prompts" and r["device"] == record["device"]]
+    if drawn:
         path = options.out / f"speed_{options.device}.png"
-        plots.speed_figure([row for row in rows if row["part"] == "prompts"]).savefig(path, dpi=110)
+        plots.speed_figure(drawn).savefig(path, dpi=110)
         print(f"wrote {path}")
 
 
