@@ -4,8 +4,8 @@
     python benchmarks/chapters.py 03_prompts 08_ablations
 
 One chapter after the other, in a fresh kernel and an empty folder; the notebooks are not changed.
-The seconds, imports and figures included, go to results/chapters.jsonl, a line per chapter; lines of
-chapters that were not run again stay.
+The seconds, imports and figures included, go to results/chapters.jsonl, a line per chapter; lines
+of chapters that were not run again stay.
 """
 
 import argparse
