@@ -18,10 +18,12 @@ def test_prediction_grid_names_what_was_found_missed_and_wrongly_claimed():
     assert texts == [["found a", "missed b", "wrong c"], ["found d", "missed –", "wrong –"]]
 
 
-def test_speed_figure_has_a_bar_per_case_form_and_panel():
+def test_speed_figure_has_a_bar_per_case_form_and_panel_in_units_of_the_plain_form():
     row = {"model": "vit_small_patch16_224", "side": 224, "prompts": 30, "batch_size": 16}
-    for number, form in enumerate(("plain", "prefix", "unprompted"), start=1):
-        row |= {f"step_{form}_s": number, f"inference_{form}_s": number, f"step_{form}_mb": number}
+    for what in ("step", "inference"):
+        row |= {f"{what}_prefix_over_plain": 0.5, f"{what}_prefix_over_unprompted": 2.0}
+    row |= {"step_plain_mb": 4, "step_prefix_mb": 2, "step_unprompted_mb": 1}
     figure = plots.speed_figure([row, {**row, "side": 448}])
-    assert [len(ax.patches) for ax in figure.axes] == [6, 6, 6]
+    for ax in figure.axes:
+        assert [bar.get_width() for bar in ax.patches] == [0.5, 0.5, 0.25, 0.25]
     assert figure.axes[0].get_yticklabels()[1].get_text() == "small, 448 px, P = 30, B = 16"

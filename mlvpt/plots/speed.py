@@ -1,4 +1,4 @@
-"""Time and memory of the plain form, the prefix form and the unprompted forward."""
+"""Time and memory of the prefix form and the unprompted forward, in units of the plain form."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,23 +7,19 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .style import style
+from .style import BLUE, GREY, style
 
-FORMS = {"plain": "#8c8c8c", "prefix": "#0072b2", "unprompted": "#d9d9d9"}
+FORMS = {"prefix": BLUE, "unprompted": "#bdbdbd"}
 
 
 def speed_figure(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Bars per case: seconds and peak memory of a training step, and seconds of inference.
+    """Bars per case: time of a training step, of inference, and peak memory of a step.
 
     Args:
         rows: of results/speed.jsonl, part "prompts". "unprompted" is inference in each panel: the
             floor that no prompted training step can reach.
     """
-    panels = (
-        ("step_{}_s", "training step (s)"),
-        ("inference_{}_s", "inference (s)"),
-        ("step_{}_mb", "peak memory of a step (MB)"),
-    )
+    panels = ("time of a training step", "time of inference", "peak memory of a step")
     names = [
         f"{row['model'].split('_')[1]}, {row['side']} px, "
         f"P = {row['prompts']}, B = {row['batch_size']}"
@@ -32,14 +28,29 @@ def speed_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     height = np.arange(len(rows))
     with style():
         figure, axes = plt.subplots(
-            1, 3, figsize=(11, 1 + 0.55 * len(rows)), sharey=True, layout="constrained"
+            1, 3, figsize=(9.4, 1.3 + 0.42 * len(rows)), sharey=True, layout="constrained"
         )
-        for ax, (key, label) in zip(axes, panels, strict=True):
+        for ax, label, ratios in zip(
+            axes, panels, zip(*map(_ratios, rows), strict=True), strict=True
+        ):
             for number, (form, color) in enumerate(FORMS.items()):
-                values = [row[key.format(form)] for row in rows]
-                ax.barh(height + 0.27 * (number - 1), values, 0.26, color=color, label=form)
+                values = [ratio[number] for ratio in ratios]
+                bars = ax.barh(height + 0.4 * (number - 0.5), values, 0.38, color=color, label=form)
+                ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
+            ax.axvline(1, color=GREY, linewidth=1, linestyle="--", label="plain")
+            ax.set_xlim(0, 1.12)
             ax.set_xlabel(label)
         axes[0].set_yticks(height, names)
         axes[0].invert_yaxis()
-        axes[0].legend(loc="lower right")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def _ratios(row: dict[str, Any]) -> list[tuple[float, float]]:
+    """(prefix, unprompted) over plain of each panel; of times, medians over turns."""
+    times = [
+        (row[f"{what}_prefix_over_plain"], row[f"{what}_prefix_over_unprompted"])
+        for what in ("step", "inference")
+    ]
+    plain, *others = (row[f"step_{form}_mb"] for form in ("plain", *FORMS))
+    return [*((ours, ours / over) for ours, over in times), tuple(mb / plain for mb in others)]
