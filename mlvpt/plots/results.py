@@ -168,7 +168,7 @@ def paired_differences(
                 capsize=3,
             )
         ax.set_yticks(range(len(compared)), [name for name, _ in compared])
-        ax.invert_yaxis()
+        ax.set_ylim(len(compared) - 0.5, -0.5)  # from top to bottom, also where axes are shared
         ax.set_xlabel(f"{NAMES.get(measure, measure)} less the base, percentage points")
         ax.grid(axis="x", alpha=0.3)
     return ax
