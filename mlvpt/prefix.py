@@ -25,6 +25,7 @@ def image_block(
     block: Block, x: Tensor, prompts: Tensor, key_values: Tensor | None = None
 ) -> Tensor:
     """Image tokens through one block, with the prompts (P, D) as a prefix of keys and values."""
+    prompts = prompts.to(x.dtype)
     if frozen_block.can_run(block, x):
         prefix = prefix_keys_and_values(block, prompts, key_values)
         return frozen_block.FrozenBlock.apply(x, *prefix, block)
@@ -43,7 +44,7 @@ def last_block(
     isolate_prompts: bool,
 ) -> Tensor:
     """The last block, for the tokens that are read out: these rows of the image, or the prompts."""
-    y, mask = block.norm1(x), None
+    prompts, y, mask = prompts.to(x.dtype), block.norm1(x), None
     k, v = keys_and_values(block, y, prompts, key_values)
     if rows is not None:
         x, y = x[:, rows], y[:, rows]
@@ -53,7 +54,7 @@ def last_block(
         mask = last_mask(len(prompts), k.shape[1] - len(prompts) - x.shape[1], x)
     y = block.norm1(prompts)  # (P, D)
     (q,) = project_heads(block.attn, y, "q")
-    x = prompts.to(x.dtype).expand(len(x), -1, -1)  # (B, P, D)
+    x = prompts.expand(len(x), -1, -1)  # (B, P, D)
     return finish_block(block, x, y, attend(_share(q, x), k, v, mask))
 
 

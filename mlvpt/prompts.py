@@ -178,7 +178,7 @@ class PromptedViT(nn.Module):
         *blocks, last = self.backbone.blocks
         for block, prompts in zip(blocks, self.prompts[:-1], strict=True):
             x = image_block(block, x, prompts)
-        prompts = self.prompts[-1]
+        prompts = self.prompts[-1].to(x.dtype)
         (q,) = project_heads(last.attn, last.norm1(prompts), "q")  # (P, H, d)
         k, _ = keys_and_values(last, last.norm1(x), prompts, None)  # (B, P + T, H, d)
         scores = last.attn.scale * torch.einsum("phd,bnhd->bhpn", q, k)  # (B, H, P, P + T)

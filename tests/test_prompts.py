@@ -192,6 +192,15 @@ def test_forms_agree_within_bfloat16_precision_under_autocast():
     assert error_of_fast < 2 * error_of_plain
 
 
+@pytest.mark.parametrize("depth", ["deep", "shallow"])
+def test_prompts_in_float32_join_a_backbone_of_another_dtype(depth):
+    vit = tiny_vit().double()
+    model = PromptedViT(vit, 4, depth=depth)
+    assert model.prompts.dtype == torch.float32
+    images = images_for(vit, dtype=torch.float64)
+    torch.testing.assert_close(model(images), model.forward_plain(images), rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("block", [ParallelScalingBlock, ResPostBlock])
 def test_unknown_blocks_run_the_plain_form_and_say_so_once(block, caplog):
     vit = tiny_vit(block_fn=block)
