@@ -44,15 +44,16 @@ book: $(VENV)/.installed-all  ## build the book, warnings are errors
 	$(VENV)/bin/jupyter-book build . -n -W
 	@echo "Open $(BOOK)"
 
-ablations: $(VENV)/.installed-all  ## all baselines and ablations on scenes, 5 seeds each, resumable
+ablations: $(VENV)/.installed-all  ## all baselines and ablations on scenes, 5 seeds each: 2.2 h on 2 cores, resumable
 	$(VENV)/bin/mlvpt ablate all --seeds 5
 
 tables: $(VENV)/.installed-all  ## write the README's tables from results/ and the recipes
 	$(PYTHON) -m mlvpt.results.tables
 
-benchmark: $(VENV)/.installed-all  ## speed and memory: plain form, prefix form, frozen forward
+benchmark: $(VENV)/.installed-all  ## speed and memory of the prompted ViT, of the loop; time per chapter
 	$(PYTHON) benchmarks/prompted_vit.py
 	$(PYTHON) benchmarks/training_loop.py
+	$(PYTHON) benchmarks/chapters.py
 
 clean:  ## remove what can be made again, but .venv
 	rm -rf _build demo .pytest_cache .ruff_cache *.egg-info .coverage

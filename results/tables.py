@@ -44,7 +44,7 @@ def results_table() -> str:
             f"{line['seconds']:.0f}",
         ]
         table.append(f"| {' | '.join(cells)} |")
-    device = rows[0]["device"]
+    device = rows[0]["device"].replace(", 1 threads", ", one thread")
     missing = [
         title for variant, title in TITLES.items() if variant not in {r["variant"] for r in rows}
     ]

@@ -36,7 +36,8 @@ def speed_figure(rows: Sequence[dict[str, Any]]) -> Figure:
             for number, (form, color) in enumerate(FORMS.items()):
                 values = [ratio[number] for ratio in ratios]
                 bars = ax.barh(height + 0.4 * (number - 0.5), values, 0.38, color=color, label=form)
-                ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
+                patch = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+                ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=7, bbox=patch)
             ax.axvline(1, color=GREY, linewidth=1, linestyle="--", label="plain")
             ax.set_xlim(0, 1.12)
             ax.set_xlabel(label)
