@@ -63,7 +63,8 @@ def device_name(device: Any = None) -> str:
         name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass  # not Linux: the short name has to do
-    return f"{name}, {torch.get_num_threads()} threads"
+    n_threads = torch.get_num_threads()
+    return f"{name}, {n_threads} thread{'s' if n_threads > 1 else ''}"
 
 
 def versions() -> dict[str, str]:
