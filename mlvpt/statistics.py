@@ -113,7 +113,7 @@ def summarise(
 def results_table(lines: Sequence[dict[str, Any]]) -> str:
     """Lines of `summarise` as an aligned table in percent.
 
-    Differences from the base are followed by the p value of the paired t-test.
+    Differences from the base (Δ) are followed by the p value of the paired t-test.
     """
     columns = [("val", "val_mAP"), ("test", "test_mAP"), ("shifted", "test_shifted_mAP")]
     columns = [c for c in (*columns, ("drop", "drop")) if any(c[1] in line for line in lines)]
@@ -125,8 +125,8 @@ def results_table(lines: Sequence[dict[str, Any]]) -> str:
             "seeds",
             "trained",
             *[name for name, _ in columns],
-            *[f"{name} - base (p)" for name, _ in compared],
-            "seconds",
+            *[f"Δ {name} (p)" for name, _ in compared],
+            "time",
         ]
     ]
     for line in lines:
@@ -137,7 +137,7 @@ def results_table(lines: Sequence[dict[str, Any]]) -> str:
         for _, key in compared:
             found = line.get(f"{key}_vs_base")
             cells.append(f"{100 * found['difference']:+.1f} ({found['t_p']:.2f})" if found else "")
-        table.append([*cells, f"{line['seconds']:.0f}"])
+        table.append([*cells, f"{line['seconds']:.0f} s"])
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return "\n".join(
         "  ".join(

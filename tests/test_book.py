@@ -12,7 +12,8 @@ BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.stem != "intro"]
 
-MOST_LINES, MOST_BYTES, MOST_FIGURE_BYTES = 25, 1_500_000, 150_000
+MOST_LINES, MOST_COLUMNS = 25, 90  # what a page shows without scrolling
+MOST_BYTES, MOST_FIGURE_BYTES = 1_500_000, 150_000
 MACHINE_PATH = re.compile(r"(?<![\w.])/(root|work|tmp|home/\w+|Users/\w+|mnt|content)/[\w.]")
 
 
@@ -61,6 +62,8 @@ def problems(notebook):
                 found.append(f"{where} was not executed, or not in order")
         if len(source(cell).splitlines()) > MOST_LINES:
             found.append(f"{where} has more than {MOST_LINES} lines")
+        if max(map(len, source(cell).splitlines()), default=0) > MOST_COLUMNS:
+            found.append(f"{where} has a line of more than {MOST_COLUMNS} columns")
         for output in cell["outputs"]:
             if output["output_type"] == "error":
                 found.append(f"{where} failed: {output['ename']}")
@@ -176,6 +179,7 @@ FIGURE = {"figure": {"caption": "c", "name": "fig"}, "image": {"alt": "a"}}
         (code(count=None), "not executed"),
         (code(count=2), "not in order"),
         (code("\n".join("x" * 26)), "more than 25 lines"),
+        (code("x" * 91), "more than 90 columns"),
         (code(outputs=[{"output_type": "error", "ename": "KeyError"}]), "failed: KeyError"),
         (code(outputs=[{"output_type": "stream", "name": "stderr", "text": "w"}]), "stderr"),
         (code(outputs=[{"output_type": "stream", "name": "stdout", "text": "/home/me/x"}]), "path"),
