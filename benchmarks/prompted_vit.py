@@ -7,7 +7,7 @@
 Forms are timed in turn, A B C A B C ..., so that a machine that slows down slows all of them; the
 figures are medians, the ratios medians over the turns. Memory is the peak of a training step over
 what the model and the images take: on the CPU of a process of its own, on CUDA of the allocator.
-The rows go to results/speed.jsonl, in place of older ones of the same case; the figure shows all.
+The rows go to results/speed.jsonl, in place of older ones of the same case; the figures show all.
 """
 
 import argparse
@@ -240,11 +240,15 @@ def main() -> None:
     measured_again = [identity(row) for row in new]
     rows = [row for row in old if identity(row) not in measured_again] + new
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    drawn = [r for r in rows if r["part"] == "prompts" and r["device"] == record["device"]]
-    if drawn:
-        path = options.out / f"speed_{options.device}.png"
-        plots.speed_figure(drawn).savefig(path, dpi=110)
-        print(f"wrote {path}")
+    here = [row for row in rows if row["device"] == record["device"]]
+    for part, name, draw in (
+        ("prompts", "speed", plots.speed_figure),
+        ("heads", "heads", lambda rows: plots.heads_memory(rows).figure),
+    ):
+        if drawn := [row for row in here if row["part"] == part]:
+            path = options.out / f"{name}_{options.device}.png"
+            draw(drawn).savefig(path, dpi=110)
+            print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -27,3 +27,12 @@ def test_speed_figure_has_a_bar_per_case_form_and_panel_in_units_of_the_plain_fo
     for ax in figure.axes:
         assert [bar.get_width() for bar in ax.patches] == [0.5, 0.5, 0.25, 0.25]
     assert figure.axes[0].get_yticklabels()[1].get_text() == "small, 448 px, P = 30, B = 16"
+
+
+def test_heads_memory_draws_the_step_and_the_tensor_it_does_without_by_number_of_classes():
+    rows = [
+        {"classes": k, "step_mb": mb, "full_tensor_mb": 6.0 * k} for k, mb in ((9, 7.0), (2, 5.0))
+    ]
+    step, literal = plots.heads_memory(rows).lines
+    assert step.get_xydata().tolist() == [[2, 5], [9, 7]]
+    assert literal.get_xydata().tolist() == [[2, 12], [9, 54]]

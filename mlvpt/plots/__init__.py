@@ -12,7 +12,7 @@ from .method import method_map
 from .prefix import mask_figure, prefix_figure, prompting_cost
 from .results import map_against_parameters, paired_differences, result_bars, result_curves
 from .samples import prediction_grid
-from .speed import speed_figure
+from .speed import heads_memory, speed_figure
 from .strength import strength_curves
 from .style import (
     CO_COLOR,
@@ -40,6 +40,7 @@ __all__ = [
     "gate_heatmap",
     "group_colors",
     "group_graph",
+    "heads_memory",
     "image_grid",
     "label_attention_grid",
     "loss_curves",

@@ -1,10 +1,11 @@
-"""Time and memory of the prefix form and the unprompted forward, in units of the plain form."""
+"""Time and memory: the prompted network in units of its plain form, and the expert heads."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .style import BLUE, GREY, style
@@ -45,6 +46,26 @@ def speed_figure(rows: Sequence[dict[str, Any]]) -> Figure:
         axes[0].invert_yaxis()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def heads_memory(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
+    """Memory of a training step of one view's experts against the number of classes.
+
+    Args:
+        rows: of results/speed.jsonl, part "heads".
+        ax: where to draw; None makes a figure.
+    """
+    rows = sorted(rows, key=lambda row: row["classes"])
+    classes = [row["classes"] for row in rows]
+    with style():
+        if ax is None:
+            ax = plt.subplots(figsize=(4.8, 3.2), layout="constrained")[1]
+        ax.plot(classes, [row["step_mb"] for row in rows], "o-", color=BLUE, label="a whole step")
+        literal = [row["full_tensor_mb"] for row in rows]
+        ax.plot(classes, literal, "s--", color=GREY, label="one (B, K, E, D) tensor")
+        ax.set(xscale="log", yscale="log", xlabel="classes", ylabel="megabytes")
+        ax.legend()
+    return ax
 
 
 def _ratios(row: dict[str, Any]) -> list[tuple[float, float]]:
