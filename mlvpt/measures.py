@@ -48,8 +48,9 @@ def measure(model: Any, config: TrainConfig, summary: dict[str, Any]) -> dict[st
     """The measures of a trained model, as a flat dict of fractions.
 
     Per test split: mAP, CF1 and OF1 at thresholds tuned on val, and the induced false positives
-    (`metrics.induced_false_positives`, at 0.5 and as mean probability). For scenes also the drop
-    (mAP on test less mAP on test_shifted) and look-alike confusion at the tuned thresholds.
+    (`metrics.induced_false_positives`: mean probability, and rate at those thresholds; None where
+    no two classes co-occur often enough). For scenes also the drop (mAP on test less mAP on
+    test_shifted) and look-alike confusion at the tuned thresholds.
     """
     from .datasets.scenes import LOOK_ALIKES
 
