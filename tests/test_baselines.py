@@ -102,6 +102,14 @@ def test_number_of_trained_parameters_is_the_formula_of_the_docstring(kind, opti
     assert make(kind, **options).n_trainable == expected
 
 
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_new_linear_head_knows_nothing_whatever_the_seed(seed):
+    torch.manual_seed(seed)
+    model = LinearProbe("scenes", [str(digit) for digit in range(10)], pool="patches")
+    assert model(torch.randn(2, 3, 48, 48)).logits.abs().max() == 0
+
+
 def test_full_fine_tuning_trains_every_weight():
     model = make(FullFineTuning)
     assert model.n_trainable == sum(p.numel() for p in model.parameters())

@@ -44,6 +44,10 @@ class PooledClassifier(MultiLabelClassifier):
             raise InputError("The backbone has no class token: choose pool='patches'.")
         self.options = {"pool": pool}
         self.head = nn.Linear(vit.embed_dim, len(self.class_names))
+        # Zero, as for a new head in Dosovitskiy et al. (2021). Drawn at random it may repeat what
+        # the backbone was trained under: with seed 0 the packaged one's own head came back.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def tokens(self, images: Tensor) -> Tensor:
         """What is pooled: (B, 3, H, W) -> (B, 1, D) class token or (B, N, D) patches, normed."""
