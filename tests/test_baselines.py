@@ -102,7 +102,6 @@ def test_number_of_trained_parameters_is_the_formula_of_the_docstring(kind, opti
     assert make(kind, **options).n_trainable == expected
 
 
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_new_linear_head_knows_nothing_whatever_the_seed(seed):
     torch.manual_seed(seed)
