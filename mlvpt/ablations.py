@@ -200,7 +200,7 @@ def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
 
 
 def baseline_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
-    """Every method at its own learning rate; the first two methods' runs come first."""
+    """Every method at its own learning rate."""
     base = change(base, {"model.pool": best_pool(out, base)})
     methods = [_tuned(method, base, out) for method in (*METHODS, PRUNED)]
     return _jobs(methods, base, seeds)

@@ -13,6 +13,7 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import load_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import nn
 
@@ -44,7 +45,9 @@ def create_backbone(
         image_size: height and width in pixels. Position embeddings are resampled. None keeps
             the size that the weights were trained at.
         checkpoint: a weight file (.safetensors, .pth, .pth.tar) instead of timm's own weights, in
-            timm's names or in those of the original MoCo v3, MAE, DINOv2 or CLIP release.
+            timm's names or in those of the original MoCo v3, MAE, DINOv2 or CLIP release. How
+            its images are normalised and its tokens read follows the name, so give MAE's file
+            with `vit_base_patch16_224.mae`; a MoCo v3 file, which has no name, is recognised.
 
     Returns:
         A timm VisionTransformer in eval mode with `num_classes=0`.
@@ -180,13 +183,24 @@ def _load_checkpoint(backbone: VisionTransformer, path: Path) -> None:
             f"The backbone checkpoint {path} cannot be read as plain tensors "
             f"({_first_line(error)}): give a .safetensors file or a torch file of tensors only."
         ) from error
+    if not isinstance(state, dict):
+        raise InputError(
+            f"The backbone checkpoint {path} holds a {type(state).__name__}, not named tensors."
+        )
     moco = "module.base_encoder."
     inner = state.get("state_dict", state)
     if any(key.startswith(moco) for key in inner):
         # MoCo v3 keeps two encoders, each with a projection head; the base encoder is the ViT
         state = {key[len(moco) :]: value for key, value in inner.items() if key.startswith(moco)}
-        backbone.pretrained_cfg = {**_config_dict(backbone), "tag": "mocov3"}
-    state = checkpoint_filter_fn(state, backbone)
+        normalised = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+        backbone.pretrained_cfg = {**_config_dict(backbone), **normalised, "tag": "mocov3"}
+    try:
+        state = checkpoint_filter_fn(state, backbone)
+    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{path} does not fit the backbone ({_first_line(error)}). "
+            "Give the backbone name that the file is of."
+        ) from error
     wanted = backbone.state_dict()
     misshapen = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
     missing = sorted(wanted.keys() - state.keys())

@@ -12,12 +12,13 @@ from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .backbones import backbone_hash, create_backbone
+from .backbones import backbone_hash, check_promptable, create_backbone
 from .datasets.base import to_rgb
 from .datasets.transforms import eval_transform, normalize
 from .errors import InputError
 from .files import atomic_path, read_json, sha256_of_file, write_json
 from .grouping import LabelGroups
+from .label_groups import check_class_names
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
 
@@ -33,6 +34,10 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         class_names: K names, in the order of the logits.
         groups: the label groups, for classifiers that use them.
         pretrained, image_size, backbone_checkpoint: passed to `create_backbone` with a name.
+
+    Raises:
+        InputError: the backbone is unknown or no VisionTransformer, or is built already and comes
+            with an option of `create_backbone`; names that are no K different strings.
 
     Attributes:
         mean, std: per channel, for images in [0, 1]: what the backbone was trained with. Set
@@ -53,7 +58,10 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         backbone_checkpoint: str | Path | None = None,
     ) -> None:
         super().__init__()
-        self.class_names, self.groups = tuple(class_names), groups
+        self.class_names = check_class_names(class_names, len(class_names))
+        self.groups = groups
+        if not self.class_names:
+            raise InputError("A classifier needs at least one class name.")
         self.backbone_name = backbone if isinstance(backbone, str) else None
         self.backbone_source = "module"  # where the frozen weights come from, and come from again
         if isinstance(backbone, str):
@@ -65,6 +73,12 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
                 image_size=image_size,
                 checkpoint=backbone_checkpoint,
             )
+        elif image_size is not None or backbone_checkpoint is not None:
+            raise InputError(
+                "image_size and backbone_checkpoint go with the name of a backbone; a built one "
+                "has its size and its weights."
+            )
+        check_promptable(backbone)
         data = resolve_model_data_config(backbone)
         self.mean, self.std = tuple(data["mean"]), tuple(data["std"])
         self._built = [backbone]  # in a list, so that it is not registered twice as a submodule
@@ -91,12 +105,14 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         was_training = self.training
         self.eval()
         chunks = []
-        for start in range(0, len(images), batch_size):
-            chunk = images[start : start + batch_size]
-            batch = torch.stack([transform(to_rgb(image)) for image in chunk])
-            logits = self(normalize(batch.to(device), self.mean, self.std)).logits
-            chunks.append(logits.float().sigmoid().cpu())
-        self.train(was_training)
+        try:
+            for start in range(0, len(images), batch_size):
+                chunk = images[start : start + batch_size]
+                batch = torch.stack([transform(to_rgb(image)) for image in chunk])
+                logits = self(normalize(batch.to(device), self.mean, self.std)).logits
+                chunks.append(logits.float().sigmoid().cpu())
+        finally:
+            self.train(was_training)
         return torch.cat(chunks) if chunks else torch.empty(0, len(self.class_names))
 
     def predict(
@@ -224,14 +240,22 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             raise InputError(
                 f"{folder} was trained on a weight file: give it as backbone_checkpoint=FILE."
             )
+        size, by_name = tuple(config["image_size"]), {}
+        if backbone is None:
+            by_name = {"image_size": size, "backbone_checkpoint": backbone_checkpoint}
         model = kind._rebuild(
             config["backbone"] if backbone is None else backbone,
             config,
             pretrained=source == "pretrained",
-            image_size=tuple(config["image_size"]),
-            backbone_checkpoint=backbone_checkpoint,
+            **by_name,
         )
-        model.backbone_source, state = source, load_file(weights)
+        if model.image_size != size:
+            raise InputError(
+                f"{folder} was trained on images of {size[0]} x {size[1]} pixels, and the backbone "
+                f"reads {model.image_size[0]} x {model.image_size[1]}: build it with that size."
+            )
+        model.backbone_name, model.backbone_source = config["backbone"], source
+        state = load_file(weights)
         model.mean, model.std = tuple(config["mean"]), tuple(config["std"])
         if source == "random":
             model.load_state_dict(state)

@@ -98,6 +98,7 @@ class GroupExperts(nn.Module):
                 nn.init.uniform_(weight, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        tokens = tokens.to(self.weight.dtype)  # the backbone may have another precision
         h = tokens.unflatten(1, (self.n_groups, self.n_experts))  # (B, G, E, D)
         z = self.adapt(tokens).unflatten(1, (self.n_groups, self.n_experts))  # (B, G, E, D)
         scores = self._gate_scores(h)  # (B, K, E)
@@ -111,7 +112,7 @@ class GroupExperts(nn.Module):
     def adapt(self, tokens: Tensor) -> Tensor:
         """Each expert's residual adapter on its own token: (B, P, D) -> (B, P, D)."""
         h = tokens.transpose(0, 1)  # (P, B, D): one matrix product per token
-        hidden = F.gelu(torch.baddbmm(self.down_bias.to(h.dtype), h, self.down.to(h.dtype)))
+        hidden = F.gelu(torch.baddbmm(self.down_bias, h, self.down))
         return tokens + torch.baddbmm(self.up_bias, hidden, self.up).transpose(0, 1)
 
     def _gate_scores(self, h: Tensor) -> Tensor:

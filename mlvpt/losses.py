@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from .errors import InputError
 
-BRANCHES = ("co", "dc", "co_gate", "dc_gate", "fused")
+BRANCHES = ("co", "dc", "co_gate", "dc_gate")
 
 
 class AsymmetricLoss(nn.Module):
@@ -81,7 +81,11 @@ class MLVPTLoss(nn.Module):
         fused: weight of the loss on the prediction itself, the mean of both branches. 0 in the
             official release, which never trains it.
 
-    An output that has only `logits`, as the baselines give, is scored on those alone.
+    An output that has only `logits`, as the baselines give, is scored on those alone, with
+    weight 1.
+
+    Raises:
+        InputError: when called, if all weights of the logits that the output has are 0.
     """
 
     def __init__(
@@ -104,14 +108,11 @@ class MLVPTLoss(nn.Module):
 
     def terms(self, output, targets: Tensor) -> dict[str, Tensor]:
         """The unweighted loss of every logit with a weight, by branch name."""
-        logits = {
-            "co": getattr(output, "co_logits", None),
-            "dc": getattr(output, "dc_logits", None),
-            "co_gate": getattr(output, "co_gate_logits", None),
-            "dc_gate": getattr(output, "dc_gate_logits", None),
-            "fused": output.logits,
-        }
-        present = {n: x for n, x in logits.items() if x is not None and self.weights[n] != 0}
-        if not present:  # a baseline: one set of logits, always trained
+        branches = {name: getattr(output, f"{name}_logits", None) for name in BRANCHES}
+        if all(x is None for x in branches.values()):  # a baseline: one set of logits
             return {"logits": self.loss(output.logits, targets)}
-        return {name: self.loss(x, targets) for name, x in present.items()}
+        logits = {**branches, "fused": output.logits}
+        trained = {n: x for n, x in logits.items() if x is not None and self.weights[n] != 0}
+        if not trained:
+            raise InputError("Every loss has weight 0: give co, dc or fused a positive one.")
+        return {name: self.loss(x, targets) for name, x in trained.items()}

@@ -40,7 +40,7 @@ def look_alike_confusion(
         for a, b in pairs
         for one, other in ((a, b), (b, a))
     ]
-    found = np.concatenate(confused)
+    found = np.concatenate([np.empty(0, bool), *confused])
     return float(found.mean()) if len(found) else float("nan")
 
 

@@ -126,8 +126,9 @@ def induced_false_positives(
     chosen = np.argwhere((conditional >= min_conditional) & both)
     if len(chosen) == 0:
         raise InputError(
-            f"No pair of classes with P(j | i) >= {min_conditional} has images with i and without "
-            f"j: lower min_conditional (the largest P(j | i) is {conditional.max():.2f})."
+            f"No pair of classes with P(j | i) >= {min_conditional} can be compared: of the images "
+            "without j some must show i, and some must not. Give more images, or lower "
+            f"min_conditional (the largest P(j | i) is {conditional.max():.2f})."
         )
     pairs = [
         {

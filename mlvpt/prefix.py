@@ -144,5 +144,10 @@ def last_mask(n_prompts: int, n_key_values: int, x: Tensor) -> Tensor:
 
 
 def has_prefix_form(block: nn.Module) -> bool:
-    """Only blocks whose forward pass is known, line by line, can be taken apart."""
-    return type(block) is Block and type(block.attn) is Attention
+    """Only blocks whose forward pass is known, line by line, can be taken apart.
+
+    Keys and values are rows of one weight: a layer that peft or quantisation put in its place
+    has others.
+    """
+    known = type(block) is Block and type(block.attn) is Attention
+    return known and type(block.attn.qkv) is nn.Linear

@@ -87,12 +87,16 @@ class PromptedViT(nn.Module):
             torch.empty(n_layers, n_prompts, self.embed_dim).uniform_(-bound, bound),
             requires_grad=n_prompts > 0,
         )
-        self.has_prefix_form = all(map(has_prefix_form, backbone.blocks))
         if not self.has_prefix_form:
             kind = type(backbone.blocks[0]).__name__
             _logger.info(
                 "No prefix form for %s blocks: the plain form runs, slower, same result.", kind
             )
+
+    @property
+    def has_prefix_form(self) -> bool:
+        """Whether `forward` takes the prefix form. Asked each time: layers can be exchanged."""
+        return all(map(has_prefix_form, self.backbone.blocks))
 
     def train(self, mode: bool = True) -> "PromptedViT":
         super().train(mode)
@@ -144,7 +148,7 @@ class PromptedViT(nn.Module):
             if i < len(self.prompts):  # shallow prompts enter once and are then carried along
                 prompts = self.prompts[i].to(x.dtype).expand(len(x), -1, -1)  # (B, P, D)
                 x = torch.cat([x[:, :first], prompts, x[:, x.shape[1] - n_patches :]], dim=1)
-            x = block(x, attn_mask=mask)  # (B, T + P, D)
+            x = self._run(_masked_block, block, x, mask)  # (B, T + P, D)
         if self.read == "prompts":
             x = x[:, first : first + n_prompts]
         else:
@@ -176,14 +180,16 @@ class PromptedViT(nn.Module):
             )
         x = self.embed(images)
         *blocks, last = self.backbone.blocks
-        for block, prompts in zip(blocks, self.prompts[:-1], strict=True):
-            x = image_block(block, x, prompts)
-        prompts = self.prompts[-1].to(x.dtype)
+        *inputs, (prompts, key_values) = self.block_inputs()
+        for block, block_inputs in zip(blocks, inputs, strict=True):
+            x = image_block(block, x, *block_inputs)
+        prompts = prompts.to(x.dtype)
         (q,) = project_heads(last.attn, last.norm1(prompts), "q")  # (P, H, d)
-        k, _ = keys_and_values(last, last.norm1(x), prompts, None)  # (B, P + T, H, d)
-        scores = last.attn.scale * torch.einsum("phd,bnhd->bhpn", q, k)  # (B, H, P, P + T)
+        k, _ = keys_and_values(last, last.norm1(x), prompts, key_values)  # (B, M + P + T, H, d)
+        scores = last.attn.scale * torch.einsum("phd,bnhd->bhpn", q, k)  # (B, H, P, M + P + T)
         if self.isolate_prompts:
-            scores = scores.masked_fill(~last_mask(len(prompts), 0, x), -math.inf)
+            n_shared = 0 if key_values is None else len(key_values)
+            scores = scores.masked_fill(~last_mask(len(prompts), n_shared, x), -math.inf)
         on_patches = scores.softmax(dim=-1).mean(dim=1)[..., -self.n_patches :]  # (B, P, patches)
         return on_patches.unflatten(-1, self.backbone.patch_embed.grid_size)  # (B, P, h, w)
 
@@ -207,7 +213,7 @@ class PromptedViT(nn.Module):
             [self.prompts[0].to(x.dtype).expand(len(x), -1, -1), x], dim=1
         )  # (B, P + T, D)
         for block in blocks:
-            x = self._run(lambda block, x: block(x, attn_mask=mask), block, x)
+            x = self._run(_masked_block, block, x, mask)
         if self._image_rows is None:
             rows = slice(0, self.n_prompts)
         else:
@@ -246,6 +252,10 @@ class PromptedViT(nn.Module):
     def _read_out(self, x: Tensor) -> Tensor:
         """The final norm, which timm keeps in `fc_norm` for models that average their patches."""
         return self.backbone.fc_norm(self.backbone.norm(x)) if self.norm_output else x
+
+
+def _masked_block(block: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+    return block(x, attn_mask=mask)
 
 
 def check_images(vit: VisionTransformer, images: Tensor) -> None:

@@ -113,7 +113,8 @@ def summarise(
 def results_table(lines: Sequence[dict[str, Any]]) -> str:
     """Lines of `summarise` as an aligned table in percent.
 
-    Differences from the base (Δ) are followed by the p value of the paired t-test.
+    Differences from the base (Δ) are followed by the p value of the paired t-test, which one seed
+    does not have.
     """
     columns = [("val", "val_mAP"), ("test", "test_mAP"), ("shifted", "test_shifted_mAP")]
     columns = [c for c in (*columns, ("drop", "drop")) if any(c[1] in line for line in lines)]
@@ -135,8 +136,7 @@ def results_table(lines: Sequence[dict[str, Any]]) -> str:
             mean, std = (100 * line.get(k, math.nan) for k in (key, f"{key}_std"))
             cells.append(f"{mean:.1f} ± {std:.1f}" if std == std else f"{mean:.1f}")
         for _, key in compared:
-            found = line.get(f"{key}_vs_base")
-            cells.append(f"{100 * found['difference']:+.1f} ({found['t_p']:.2f})" if found else "")
+            cells.append(_difference(line.get(f"{key}_vs_base")))
         table.append([*cells, f"{line['seconds']:.0f} s"])
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return "\n".join(
@@ -146,3 +146,11 @@ def results_table(lines: Sequence[dict[str, Any]]) -> str:
         ).rstrip()
         for row in table
     )
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    """A result of `paired_test` as "+1.2 (0.03)"; one pair has no p value, the base nothing."""
+    if found is None:
+        return ""
+    text = f"{100 * found['difference']:+.1f}"
+    return text if math.isnan(found["t_p"]) else f"{text} ({found['t_p']:.2f})"

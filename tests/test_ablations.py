@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from layouts import make_voc
 from scipy import stats
 
 from mlvpt import ablations, cli, grid
@@ -297,11 +298,21 @@ def test_table_prints_percent_with_spread_and_difference():
     assert "3,000" in table
 
 
+def test_table_prints_no_p_value_of_a_single_seed():
+    rows = [
+        {"variant": v, "seed": 0, "test_mAP": x, "trained_parameters": 3000, "seconds": 2.0}
+        for v, x in (("base", 0.50), ("new", 0.62))
+    ]
+    *_, line = results_table(summarise(rows, "base")).splitlines()
+    assert line.split() == ["new", "1", "3,000", "62.0", "+12.0", "2", "s"]
+
+
 def test_look_alike_confusion_counts_images_with_exactly_one_of_the_pair():
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
     probabilities = np.array([[0.9, 0.6], [0.4, 0.9], [0.9, 0.9], [0.9, 0.9]])
     assert look_alike_confusion(targets, probabilities, ((0, 1),)) == 0.5
     assert look_alike_confusion(targets, probabilities, ((0, 1),), np.array([0.3, 0.5])) == 1.0
+    assert math.isnan(look_alike_confusion(targets, probabilities, ()))
 
 
 def test_every_setting_of_a_variant_exists():
@@ -309,16 +320,28 @@ def test_every_setting_of_a_variant_exists():
         assert isinstance(change(scenes_base(), variant.changes), TrainConfig)
 
 
-def test_the_command_changes_the_base_by_options(tmp_path, pool, monkeypatch, capsys):
-    monkeypatch.setitem(cli.COMMANDS, "ablate", cli.Command("cli_ablate", "ablate", "make a study"))
+def test_the_command_changes_the_base_by_options(tmp_path, pool, capsys):
     words = f"ablate strength --seeds 1 --out {tmp_path} --optim.epochs 2 --quiet".split()
     assert cli.main(words) == 0
     assert {job.config.optim.epochs for job in pool.made} == {2}
     assert capsys.readouterr().out.startswith("strength\n")
 
 
-def test_the_command_names_the_nearest_of_an_unknown_setting(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(cli.COMMANDS, "ablate", cli.Command("cli_ablate", "ablate", "make a study"))
+def test_the_command_makes_a_study_of_a_recipe_on_its_data(tmp_path, monkeypatch):
+    make_voc(tmp_path)
+    monkeypatch.setattr(grid, "_pool", InlinePool(make_run))
+    words = f"ablate pooling --recipe voc2007_vit_b16_in21k --out {tmp_path / 'out'} --seeds 1"
+    words += f" --data.root {tmp_path} --model.backbone scenes --model.image_size 48"
+    words += " --optim.epochs 1 --optim.batch_size 4 --optim.workers 0 --optim.precision no"
+    assert cli.main([*words.split(), "--optim.device", "cpu", "--quiet"]) == 0
+    rows = read_rows(tmp_path / "out" / "pooling.jsonl")
+    assert {row["variant"] for row in rows} == {
+        f"{method}, {pool}" for method in ablations.POOLED for pool in ("class", "patches")
+    }
+    assert all(0 < row["test_mAP"] < 1 and "test_shifted_mAP" not in row for row in rows)
+
+
+def test_the_command_names_the_nearest_of_an_unknown_setting(capsys):
     assert cli.main(["ablate", "all", "--optim.epoch", "2"]) == 2
     assert "optim.epochs" in capsys.readouterr().err
 

@@ -94,6 +94,22 @@ def test_a_moco_v3_checkpoint_loads_its_base_encoder_and_reports_the_rest(tmp_pa
     assert all(torch.equal(vit.state_dict()[name], tensor) for name, tensor in state.items())
     assert "1 unused keys: head.0.weight" in caplog.text
     assert not reads_after_norm(vit)
+    assert vit.pretrained_cfg["mean"] == (0.485, 0.456, 0.406)  # not the name's own 0.5
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)]])
+def test_a_weight_file_without_names_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="not named tensors"):
+        create_backbone(TINY, checkpoint=tmp_path / "weights.pth")
+
+
+def test_a_weight_file_whose_positions_cannot_be_resampled_is_refused(tmp_path):
+    state = tiny_state()
+    state["pos_embed"] = state["pos_embed"][:, 1:4]  # three positions are no grid
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="does not fit the backbone"):
+        create_backbone(TINY, image_size=64, checkpoint=tmp_path / "weights.pth")
 
 
 def test_a_weight_file_with_missing_and_misshapen_keys_is_refused_by_name(tmp_path):

@@ -20,6 +20,7 @@ from mlvpt.baselines import (
     QueryHead,
     build,
 )
+from mlvpt.baselines.e2vpt import KeyValuePromptedViT
 from mlvpt.classifier import MultiLabelClassifier
 from mlvpt.config import ModelConfig
 from mlvpt.errors import InputError
@@ -257,6 +258,35 @@ def test_e2vpt_prunes_the_least_important_tokens_and_segments_and_rewinds():
     assert model.n_effective == model.n_trainable - L * (2 * D + 6 * D // 8)
 
 
+def test_e2vpt_rewinds_to_its_own_start_after_it_was_trained_saved_and_loaded(tmp_path):
+    model = build("e2vpt", ModelConfig(n_prompts=P), NAMES)
+    start = model.prompted.prompts.detach().clone()
+    model.prompted.prompts.data += 1  # trained
+    model.save_pretrained(tmp_path)
+    loaded = E2VPT.from_pretrained(tmp_path)
+    loaded.rewind()
+    assert torch.equal(loaded.prompted.prompts, start)
+
+
+@pytest.mark.parametrize("kind", [GateVPT, E2VPT])
+def test_prompts_that_timm_blocks_cannot_take_have_no_plain_form(kind):
+    with pytest.raises(InputError, match="no plain form"):
+        make(kind).prompted.forward_plain(images())
+
+
+def test_e2vpt_attention_sees_masks_and_key_values():
+    vit = tiny_vit()
+    prompted = KeyValuePromptedViT(vit, P, n_segments=8)
+    before = prompted.attention(images())
+    with torch.no_grad():
+        prompted.key_values[-1] *= 20
+    shared = prompted.attention(images())
+    prompted.token_mask[0] = 0
+    assert before.shape == (3, P, 4, 4)
+    assert not torch.allclose(before, shared)
+    assert not torch.allclose(shared, prompted.attention(images()))
+
+
 def test_pruned_prompts_get_no_gradient_so_their_loss_is_final():
     model = make(E2VPT)
     model.prune([(images(), targets())], MLVPTLoss(), tokens=0.4, segments=0.0)
@@ -271,6 +301,13 @@ def test_bitfit_trains_biases_and_the_head_alone():
     assert "head.weight" in trained
     assert all(name.endswith("bias") for name in trained - {"head.weight"})
     assert {"vit.blocks.0.attn.qkv.bias", "vit.norm.bias", "vit.patch_embed.proj.bias"} <= trained
+
+
+@pytest.mark.parametrize("kind", [FullFineTuning, BitFit])
+def test_every_trained_weight_of_a_tuned_backbone_gets_a_gradient(kind):
+    model = make(kind, tiny_vit(global_pool="map", class_token=False)).train()
+    MLVPTLoss()(model(images()), targets()).backward()
+    assert [n for n, p in model.trainable_parameters() if p.grad is None] == []
 
 
 def test_lora_adds_a_low_rank_product_to_the_attention_projection():
@@ -335,6 +372,19 @@ def test_a_saved_baseline_comes_back_with_the_same_logits(kind, tmp_path):
     again = MultiLabelClassifier.from_pretrained(tmp_path, backbone=tiny_vit())
     assert type(again) is kind
     assert torch.equal(again(images()).logits, model(images()).logits)
+
+
+@pytest.mark.parametrize("kind", [LinearProbe, QueryHead])
+def test_heads_in_float32_read_a_backbone_of_another_dtype(kind):
+    model = make(kind)
+    model.vit.double()
+    assert model(images().double()).logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("names", ["cat", [], ["a", "a"], [1, 2]])
+def test_class_names_that_are_no_different_strings_are_refused(names):
+    with pytest.raises(InputError, match=r"[Cc]lass name"):
+        LinearProbe(tiny_vit(), names)
 
 
 @pytest.mark.parametrize("kind", [VPT, BitFit, LoRA])

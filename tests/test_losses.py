@@ -110,4 +110,11 @@ def test_weights_scale_their_terms():
 def test_an_output_with_only_logits_is_scored_on_them():
     out, targets = output()
     only = MLVPTOutput(out.logits)
-    torch.testing.assert_close(MLVPTLoss()(only, targets), AsymmetricLoss()(out.logits, targets))
+    for loss in (MLVPTLoss(), MLVPTLoss(fused=0.5)):
+        torch.testing.assert_close(loss(only, targets), AsymmetricLoss()(out.logits, targets))
+
+
+def test_weights_that_leave_nothing_to_train_are_refused():
+    out, targets = output()
+    with pytest.raises(InputError, match="weight 0"):
+        MLVPTLoss(co=0, dc=0, co_gate=0, dc_gate=0)(out, targets)

@@ -9,6 +9,7 @@ from PIL import Image
 from test_prompts import tiny_vit
 
 from mlvpt import MLVPT, LabelGroups
+from mlvpt.backbones import create_backbone
 from mlvpt.errors import InputError
 from mlvpt.losses import MLVPTLoss
 
@@ -219,6 +220,41 @@ def test_predict_answers_the_same_for_one_picture_and_for_many():
     together = model.probabilities(pictures())
     alone = torch.cat([model.probabilities([picture]) for picture in pictures()])
     torch.testing.assert_close(together, alone)
+
+
+def test_a_picture_that_fails_leaves_the_training_mode_as_it_was():
+    model = small_model().train()
+    with pytest.raises(AttributeError):
+        model.probabilities(["no picture"])
+    assert model.training
+
+
+def test_a_backbone_of_another_dtype_feeds_the_experts():
+    model = small_model()
+    model.vit.double()
+    out = model(random_images().double())
+    assert out.logits.dtype == torch.float32
+    assert torch.isfinite(out.logits).all()
+
+
+@pytest.mark.parametrize("option", [{"image_size": 32}, {"backbone_checkpoint": "absent.pth"}])
+def test_options_that_a_built_backbone_cannot_follow_are_refused(option):
+    with pytest.raises(InputError, match="go with the name of a backbone"):
+        small_model(**option)
+
+
+def test_a_built_backbone_of_another_size_is_refused_when_loading(tmp_path):
+    small_model().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="trained on images of 32 x 32 pixels"):
+        MLVPT.from_pretrained(tmp_path, backbone=tiny_vit(img_size=(32, 16)))
+
+
+def test_a_model_loaded_onto_its_built_backbone_can_be_saved_and_loaded_by_name(tmp_path):
+    MLVPT("scenes", GROUPS).save_pretrained(tmp_path / "first")
+    MLVPT.from_pretrained(tmp_path / "first", backbone=create_backbone("scenes")).save_pretrained(
+        tmp_path / "second"
+    )
+    assert MLVPT.from_pretrained(tmp_path / "second").backbone_name == "scenes"
 
 
 def test_predict_leaves_the_training_mode_as_it_was():

@@ -263,6 +263,30 @@ def test_frozen_backbone_stays_in_eval_and_untouched_after_a_training_step():
     torch.testing.assert_close(model(images), model.eval()(images), rtol=0, atol=0)
 
 
+def test_a_projection_that_peft_put_in_runs_the_plain_form():
+    peft = pytest.importorskip("peft")
+    vit = tiny_vit()
+    config = peft.LoraConfig(r=2, target_modules=["attn.qkv"], init_lora_weights=False)
+    model = PromptedViT(peft.inject_adapter_in_model(config, vit), 3)
+    images = images_for(vit)
+    assert not model.has_prefix_form
+    torch.testing.assert_close(model(images), model.forward_plain(images))
+
+
+def test_checkpointing_keeps_less_in_the_plain_form_too():
+    vit = tiny_vit(block_fn=ParallelScalingBlock)
+    kept = []
+    for enabled in (False, True):
+        model, sizes = PromptedViT(vit, 3), []
+        model.set_grad_checkpointing(enabled)
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
+        ):
+            model(images_for(vit))
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 2
+
+
 def test_gradient_checkpointing_changes_no_number():
     vit = tiny_vit()
     model = PromptedViT(vit, 4)

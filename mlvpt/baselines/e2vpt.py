@@ -55,6 +55,10 @@ class KeyValuePromptedViT(PromptedViT):
         self.register_buffer("token_mask", torch.ones(n_prompts, 1))
         self.register_buffer("segment_mask", torch.ones(n_prompts, n_segments))
 
+    def forward_plain(self, images: Tensor) -> Tensor:
+        """Refused: timm's own blocks take no further keys and values."""
+        raise InputError("Key-value prompts have no plain form: call the model itself.")
+
     def block_inputs(self) -> list[tuple[Tensor, Tensor | None]]:
         mask = self.token_mask * self.segment_mask  # (P, S)
         by_segment = self.prompts.unflatten(-1, (mask.shape[1], -1))  # (L, P, S, D / S)
@@ -105,7 +109,9 @@ class E2VPT(FrozenPooledClassifier):
         self.prompt(
             n_prompts, KeyValuePromptedViT, n_key_values=n_key_values, n_segments=n_segments
         )
-        self._initial = {n: p.detach().clone() for n, p in self.trainable_parameters()}
+        # buffers: a model that was trained, saved and loaded must still know its start
+        for name, parameter in list(self.trainable_parameters()):
+            self.register_buffer(_initial(name), parameter.detach().clone())
 
     @property
     def n_effective(self) -> int:
@@ -176,4 +182,9 @@ class E2VPT(FrozenPooledClassifier):
     def rewind(self) -> None:
         """Put every trained weight back to its value when the model was built; masks stay."""
         for name, parameter in self.trainable_parameters():
-            parameter.copy_(self._initial[name])
+            parameter.copy_(getattr(self, _initial(name)))
+
+
+def _initial(name: str) -> str:
+    """Name of the buffer with a parameter's value before training."""
+    return "initial_" + name.replace(".", "_")

@@ -55,7 +55,8 @@ class PooledClassifier(MultiLabelClassifier):
 
     def forward(self, images: Tensor) -> MLVPTOutput:
         """Score every class: (B, 3, H, W) -> logits (B, K)."""
-        return MLVPTOutput(self.head(self.tokens(images).mean(dim=1)))
+        pooled = self.tokens(images).mean(dim=1)  # (B, D)
+        return MLVPTOutput(self.head(pooled.to(self.head.weight.dtype)))
 
 
 class FrozenPooledClassifier(PooledClassifier):
@@ -95,6 +96,7 @@ class TunedPooledClassifier(PooledClassifier):
     ) -> None:
         super().__init__(backbone, class_names, pool=pool, **source)
         self.vit = self._built.pop()
+        self.vit.attn_pool = None  # of a SigLIP; nothing reads it, so nothing could train it
 
     def tokens(self, images: Tensor) -> Tensor:
         check_images(self.vit, images)

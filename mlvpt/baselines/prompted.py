@@ -91,6 +91,10 @@ class GatedPromptedViT(PromptedViT):
         self.gate = nn.Parameter(torch.full((n_blocks - 1,), gate_init))
         self.temperature = nn.Parameter(torch.ones(n_blocks))
 
+    def forward_plain(self, images: Tensor) -> Tensor:
+        """Refused: timm's own blocks know no temperature."""
+        raise InputError("Gated prompts have no plain form: call the model itself.")
+
     def forward(self, images: Tensor) -> Tensor:
         x = self.embed(images)  # (B, T, D)
         n = self.n_prompts

@@ -74,7 +74,7 @@ class QueryHead(MultiLabelClassifier):
 
     def forward(self, images: Tensor) -> MLVPTOutput:
         """Score every class: (B, 3, H, W) -> logits (B, K)."""
-        memory = self.embed(self.prompted(images))  # (B, N, D)
+        memory = self.embed(self.prompted(images).to(self.queries.dtype))  # (B, N, D)
         first, second, third = self.norms
         queries = self.queries.expand(len(images), -1, -1)  # (B, K, D)
         queries = first(queries + self.dropout(queries))
