@@ -190,7 +190,7 @@ def pooling_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job
 
 def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
     """Every method at every learning rate."""
-    base = change(base, {"model.pool": best_pool(out, base)})
+    base = change(base, {"model.pool": best_pool(base, out)})
     sweep = [
         Variant(f"{method.name}, {lr:g}", {**method.changes, "optim.lr": lr})
         for method in METHODS
@@ -201,57 +201,60 @@ def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
 
 def baseline_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
     """Every method at its own learning rate."""
-    base = change(base, {"model.pool": best_pool(out, base)})
-    methods = [_tuned(method, base, out) for method in (*METHODS, PRUNED)]
-    return _jobs(methods, base, seeds)
+    base = change(base, {"model.pool": best_pool(base, out)})
+    return _jobs(_tuned((*METHODS, PRUNED), base, out), base, seeds)
 
 
 def ablation_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
     """ML-VPT with one part changed, all at ML-VPT's learning rate."""
-    base = change(base, {"model.pool": best_pool(out, base)})
-    return _jobs([_tuned(variant, base, out) for variant in ABLATIONS], base, seeds)
+    base = change(base, {"model.pool": best_pool(base, out)})
+    return _jobs(_tuned(ABLATIONS, base, out), base, seeds)
 
 
 def strength_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
     """Five methods at five strengths of the planted co-occurrence."""
-    base = change(base, {"model.pool": best_pool(out, base)})
+    base = change(base, {"model.pool": best_pool(base, out)})
     grown = [
         Variant(f"{v.name}, {strength:g}", {**v.changes, "data.strength": strength})
-        for v in (_tuned(method, base, out) for method in STRENGTH_METHODS)
+        for v in _tuned(STRENGTH_METHODS, base, out)
         for strength in STRENGTHS
     ]
     return _jobs(grown, base, seeds[:3])
 
 
-def best_pool(out: Path, base: TrainConfig) -> str | None:
+def best_pool(base: TrainConfig, out: Path) -> str | None:
     """The pooling with the better mean val mAP in the pooling study; the base's own without it."""
     found: dict[str, list[float]] = {}
-    for row in read_rows(out / "pooling.jsonl"):
+    for row in _rows_of(pooling_jobs(base, range(1), out), out / "pooling.jsonl"):
         found.setdefault(row["variant"].split(", ")[1], []).append(row["val_mAP"])
     if not found:
         return base.model.pool
     return max(found, key=lambda pool: sum(found[pool]) / len(found[pool]))
 
 
-def best_lr(method: str, out: Path) -> float | None:
-    """The learning rate of the best mean val mAP in the sweep; None if it is not in it."""
-    found: dict[float, list[float]] = {}
-    for row in read_rows(out / "lr_sweep.jsonl"):
-        name, lr = row["variant"].split(", ")
-        if name == method:
-            found.setdefault(float(lr), []).append(row["val_mAP"])
-    return max(found, key=lambda lr: sum(found[lr]) / len(found[lr]), default=None)
+def best_lrs(base: TrainConfig, out: Path) -> dict[str, float]:
+    """The learning rate with the best val mAP of each method in the sweep over this base."""
+    found: dict[str, dict[float, float]] = {}
+    for row in _rows_of(sweep_jobs(base, range(1), out), out / "lr_sweep.jsonl"):
+        method, lr = row["variant"].split(", ")
+        found.setdefault(method, {})[float(lr)] = row["val_mAP"]
+    return {method: max(scores, key=scores.get) for method, scores in found.items()}
 
 
-def _tuned(variant: Variant, base: TrainConfig, out: Path) -> Variant:
-    """The variant at its method's learning rate of the sweep."""
-    method = variant.changes.get("model.method", BASE)
-    lr = best_lr(method, out)
-    return (
-        variant
-        if lr is None
-        else dataclasses.replace(variant, changes={"optim.lr": lr, **variant.changes})
-    )
+def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:
+    """The recorded rows of these jobs; those of another base, which lie there too, are not."""
+    keys = {job.key for job in jobs}
+    return [row for row in read_rows(path) if row["key"] in keys]
+
+
+def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Variant]:
+    """The variants, each at its method's learning rate of the sweep if there is one."""
+    rates = best_lrs(base, out)
+    tuned = []
+    for variant in variants:
+        lr = rates.get(variant.changes.get("model.method", BASE), base.optim.lr)
+        tuned.append(dataclasses.replace(variant, changes={"optim.lr": lr, **variant.changes}))
+    return tuned
 
 
 def _jobs(variants: Sequence[Variant], base: TrainConfig, seeds: Sequence[int]) -> list[Job]:

@@ -56,7 +56,7 @@ def create_backbone(
         InputError: unknown name, no VisionTransformer, weights that do not fit or cannot be read
             or fetched, a size that the patches do not divide.
     """
-    size = {} if image_size is None else {"img_size": image_size}
+    size = {} if image_size is None else {"img_size": _check_size(image_size)}
     if name == "scenes":
         backbone = _scenes_backbone(pretrained and checkpoint is None, **size)
     else:
@@ -83,6 +83,16 @@ def create_backbone(
             f"{patch_height} x {patch_width}: round it to a multiple."
         )
     return backbone.eval()
+
+
+def _check_size(image_size: int | tuple[int, int]) -> int | tuple[int, int]:
+    sides = (image_size,) if isinstance(image_size, int) else tuple(image_size)
+    whole = all(isinstance(side, int) and side > 0 for side in sides)
+    if not whole or (len(sides) != 2 and not isinstance(image_size, int)):
+        raise InputError(
+            f"image_size is {image_size!r}: give one whole number of pixels, or height and width."
+        )
+    return image_size
 
 
 def check_promptable(backbone: nn.Module) -> None:

@@ -215,7 +215,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         """
         folder = Path(folder)
         if not folder.is_dir():
-            folder = _download(str(folder), **download)
+            folder = _download(folder.as_posix(), **download)
         config = read_json(folder / CONFIG, "the model's configuration")
         weights = folder / WEIGHTS
         if config.get("format") != FORMAT or config.get("method") not in _methods():

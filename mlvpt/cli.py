@@ -8,11 +8,24 @@ needs them, so that `mlvpt --help` is quick.
 import argparse
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
 from .errors import InputError
+from .interrupts import Stopped
+
+# What the user can mend about a file: it is missing, or one stands where a folder should, ...
+MENDABLE = {
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+}
 
 
 class Command(NamedTuple):
@@ -66,9 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOSPC, errno.EACCES, errno.EDQUOT):
+        if error.errno not in MENDABLE:
             raise
         return fail(f"{error.filename or 'a file'}: {error.strerror}.", 2)
+    except Stopped as stop:
+        return fail(str(stop), stop.exit_code)
     except KeyboardInterrupt:
         return fail("stopped by Ctrl-C.", 130)
 
@@ -91,6 +106,17 @@ def fail(message: str, code: int) -> int:
     """Say what went wrong on stderr; gives `code` back."""
     print(f"mlvpt: {message}", file=sys.stderr)
     return code
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `least`."""
+
+    def parse(word: str) -> int:
+        if not word.isdecimal() or int(word) < least:
+            raise argparse.ArgumentTypeError(f"a whole number of {least} or more, not {word!r}")
+        return int(word)
+
+    return parse
 
 
 def parser_for(command: str) -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ def ablate(argv: list[str]) -> None:
     from . import settings
     from .ablations import ablate as make_study
     from .ablations import scenes_base
+    from .grid import Job
 
     own = parser_for("ablate")
     own.add_argument("name", help="pooling, lr_sweep, baselines, ablations, strength, or all")
@@ -34,6 +35,10 @@ def ablate(argv: list[str]) -> None:
     except (ArgumentError, argparse.ArgumentError) as error:
         raise InputError(settings.readable(error)) from None
     default = f"results/{options.recipe}" if options.recipe else "results"
+    if not (options.recipe or options.out) and Job("", base).key != Job("", scenes_base()).key:
+        raise InputError(
+            "another base than the recorded one: name a folder for its records with --out."
+        )
     table = make_study(
         options.name,
         seeds=options.seeds,

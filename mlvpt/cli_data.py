@@ -77,8 +77,11 @@ def _read_counts(path: Path) -> tuple[Any, tuple[str, ...]]:
 
     import numpy as np
 
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [row for row in csv.reader(file) if row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = [row for row in csv.reader(file) if row]
+    except ValueError as error:  # not UTF-8, or no line at all
+        raise InputError(f"{path} holds no header of names ({error}).") from None
     skip = int([row[0] for row in rows] == header[1:])  # a first column that repeats the names
     names = header[skip:]
     try:

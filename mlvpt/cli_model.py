@@ -7,22 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .cli import fail, parser_for
+from .cli import fail, parser_for, whole_number
 from .errors import InputError
 
 
 def _run_model(run: str, device: str) -> tuple[Any, Any]:
     """The model of a run on a device, and the run's configuration (None for a bare model)."""
-    import torch
-
     from . import settings
+    from .loading import pick_device
     from .methods import load_model
 
     path = Path(run) / "config.json"
     config = settings.load(path) if (Path(run) / "model").is_dir() and path.is_file() else None
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_model(run).to(device), config
+    return load_model(run).to(pick_device(device)), config
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +42,8 @@ def evaluate(argv: list[str]) -> None:
     _model_options(parser)
     parser.add_argument("--split", default="test", help="train, val, test; of scenes, test_shifted")
     parser.add_argument("--data.root", dest="root", help="where the data lies now")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--batch-size", type=whole_number(1), default=64)
+    parser.add_argument("--workers", type=whole_number(0), default=0)
     parser.add_argument("--json", type=Path, help="write every metric with its record")
     options = parser.parse_args(argv)
     import dataclasses
@@ -54,7 +51,7 @@ def evaluate(argv: list[str]) -> None:
 
     from . import evaluation
     from .files import read_json
-    from .loading import load_data
+    from .loading import dataset_hash, load_data
     from .record import write_record
 
     began = time.perf_counter()
@@ -70,6 +67,13 @@ def evaluate(argv: list[str]) -> None:
         raise InputError(
             f"there is no split {options.split!r} of {data.name}: it has {', '.join(parts)}."
         )
+    if options.split in ("train", "val"):
+        stored = read_json(Path(options.run) / "split.json", "the split of the data")
+        if stored.get("hash") != dataset_hash(splits.train, splits.val):
+            raise InputError(
+                f"the data changed since {options.run} was trained, so its {options.split} images "
+                "cannot be told from the others: restore the data, or evaluate the test split."
+            )
     part = parts[options.split]
     if list(part.class_names) != list(model.class_names):
         raise InputError(f"the classes of {data.name} are not those that the model was trained on.")
@@ -106,8 +110,8 @@ def predict(argv: list[str]) -> int:
     parser.add_argument(
         "--threshold", default="0.5", help="a number in [0, 1], or 'tuned' for the run's per class"
     )
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--batch-size", type=whole_number(1), default=32)
+    parser.add_argument("--workers", type=whole_number(0), default=0)
     parser.add_argument("--json", type=Path, help="write labels and probabilities as JSON")
     parser.add_argument("--csv", type=Path, help="write labels and probabilities as CSV")
     parser.add_argument("--annotate", type=Path, help="folder for annotated pictures")

@@ -4,16 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cli import fail
 from .errors import InputError
 
 
-def train(argv: list[str]) -> int:
+def train(argv: list[str]) -> None:
     """`mlvpt train`"""
     from jsonargparse import ArgumentError
 
     from . import settings
-    from .interrupts import Stopped
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser = settings.make_parser(prog="mlvpt train", description="Train a model.")
@@ -51,12 +49,8 @@ def train(argv: list[str]) -> int:
         Path(options.recipe).stem if options.recipe else f"{config.data.name}_{config.model.method}"
     )
     out = options.resume or options.out or f"runs/{name}_seed{config.optim.seed}"
-    try:
-        summary = training.train(
-            config, out, resume=options.resume is not None, progress=not options.quiet
-        )
-    except Stopped as stop:
-        return fail(str(stop), stop.exit_code)
+    summary = training.train(
+        config, out, resume=options.resume is not None, progress=not options.quiet
+    )
     if summary and not options.quiet:  # of several processes the first speaks
         print(f"model, metrics and summary are in {out}")
-    return 0

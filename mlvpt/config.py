@@ -239,13 +239,9 @@ class TrainConfig:
 
 SECTIONS = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig, "optim": OptimConfig}
 
-# May differ when a run is resumed: where the data lies and how the work is executed, not what it
-# computes.
-FREE_ON_RESUME = frozenset(
+# How the work is executed, not what it computes.
+EXECUTION = frozenset(
     {
-        "data.root",
-        "data.image_root",
-        "model.backbone_checkpoint",
         "optim.workers",
         "optim.device",
         "optim.compile",
@@ -253,6 +249,8 @@ FREE_ON_RESUME = frozenset(
         "optim.checkpoint_steps",
     }
 )
+# May differ when a run is resumed: also where files lie, whose content is compared.
+FREE_ON_RESUME = EXECUTION | {"data.root", "data.image_root", "model.backbone_checkpoint"}
 
 
 def _require(ok: bool, name: str, value: Any, wanted: str) -> None:

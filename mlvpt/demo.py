@@ -5,6 +5,7 @@ them where the labels' structure holds and where it is broken, and draws what ML
 """
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,11 @@ def demo(out: Path, base: TrainConfig, *, progress: bool = True) -> list[dict[st
     Returns:
         A row per method: name, trained parameters, mAP on test and test_shifted as fractions,
         seconds.
+
+    Raises:
+        InputError: `out` has a folder runs/ that no demo made.
     """
+    runs = _fresh_folder(out / "runs")
     matplotlib.use("Agg")  # figures go to files; no screen is needed
     data = load_scenes("train", n_images=base.data.n_images)
     print(f"{len(data):,} scenes with handwritten digits. Their labels, grouped twice:\n")
@@ -72,7 +77,7 @@ def demo(out: Path, base: TrainConfig, *, progress: bool = True) -> list[dict[st
     rows = []
     for name, changes in METHODS.items():
         print(f"Training {name} ...")
-        run = _fresh_run(out / "runs" / changes["model.method"])
+        run = runs / changes["model.method"]
         summary = train(change(base, changes), run, progress=progress)
         metrics = summary["results"]["metrics"]
         rows.append(
@@ -85,7 +90,7 @@ def demo(out: Path, base: TrainConfig, *, progress: bool = True) -> list[dict[st
             }
         )
     print(f"\n{_table(rows)}\n")
-    for name, figure in figures(load_model(out / "runs" / "mlvpt"), data).items():
+    for name, figure in figures(load_model(runs / "mlvpt"), data).items():
         path = out / f"{name}.png"
         figure.savefig(path, dpi=130, bbox_inches="tight")
         print(f"wrote {path}")
@@ -130,12 +135,15 @@ def figures(model: MLVPT, train_data: MultiLabelDataset) -> dict[str, Figure]:
     }
 
 
-def _fresh_run(folder: Path) -> Path:
-    """The folder without the run that an earlier demo left in it."""
+def _fresh_folder(folder: Path) -> Path:
+    """An empty folder, made anew if an earlier demo made it, and left alone if not."""
+    mark = folder / ".made_by_mlvpt_demo"
     if folder.exists():
-        import shutil
-
+        if not mark.exists():
+            raise InputError(f"{folder} was not made by a demo: choose another folder with --out.")
         shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    mark.touch()
     return folder
 
 

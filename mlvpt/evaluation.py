@@ -73,7 +73,7 @@ def predict_dataset(
                 on_batch(min(len(rows) * len(rows[-1]), n_images))
     finally:
         model.train(was_training)
-    return torch.cat(rows)[:n_images].double().cpu().numpy()
+    return torch.cat(rows)[:n_images].cpu().double().numpy()
 
 
 def readable_rows(targets: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

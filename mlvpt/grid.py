@@ -21,8 +21,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .checkpoint import run_lock
-from .config import FREE_ON_RESUME, TrainConfig, flatten
+from .config import EXECUTION, TrainConfig, flatten
 from .errors import InputError
+from .interrupts import Stopped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Job:
     def key(self) -> str:
         """Hash of the settings that are not at their default, so that a new one changes no key.
 
-        Where files lie and how the work is executed decide no result and are left out.
+        How the work is executed decides no result and is left out.
         """
-        settings = {n: v for n, v in changed(self.config).items() if n not in FREE_ON_RESUME}
+        settings = {n: v for n, v in changed(self.config).items() if n not in EXECUTION}
         text = json.dumps({**settings, "prune": self.prune}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -101,6 +102,7 @@ def run_grid(
             for other in sorted(path.parent.glob("*.jsonl"))
             if other != path
             for row in read_rows(other)
+            if "key" in row  # other records may lie there
         }
         missing, failed = [], []
         for job in {job.key: job for job in jobs}.values():
@@ -110,6 +112,13 @@ def run_grid(
             elif job.key not in rows:
                 missing.append(job)
         total = len(missing)
+        if total < len(jobs) and not quiet:
+            there = {rows[job.key].get("commit") or "unknown" for job in jobs if job.key in rows}
+            print(
+                f"{path.stem}: {len(jobs) - total} of {len(jobs)} runs are there, made at commit "
+                f"{', '.join(sorted(there))}; remove their lines to make them again.",
+                flush=True,
+            )
         with _pool(workers, total) as pool:
             waiting = {pool.submit(_run, job): job for job in missing}
             for done, future in enumerate(as_completed(waiting), start=1):
@@ -134,12 +143,17 @@ def _pool(workers: int | None, n_jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes, each with a GPU or a thread of its own, ended at once on Ctrl-C."""
     import torch
 
+    from .loading import n_cores
+
     n_gpus = torch.cuda.device_count()
-    workers = max(1, min(workers or n_gpus or len(os.sched_getaffinity(0)), n_jobs))
+    # as the user numbers them, who may have left some to others
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpus = gpus[:n_gpus] if len(gpus) >= n_gpus and gpus != [""] else list(map(str, range(n_gpus)))
+    workers = max(1, min(workers or n_gpus or n_cores(), n_jobs))
     context = multiprocessing.get_context("spawn")
     turns = context.Queue()
     for turn in range(workers):
-        turns.put(turn % n_gpus if n_gpus else None)
+        turns.put(gpus[turn % n_gpus] if n_gpus else None)
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(turns,))
     try:
         yield pool
@@ -156,7 +170,7 @@ def _start_worker(turns: Any) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gpu = turns.get()
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     import torch
 
     torch.set_num_threads(1)
@@ -172,6 +186,8 @@ def _run(job: Job) -> dict[str, Any]:
     """Make one run in a worker. A failed run must not end the others."""
     try:
         return make_run(job)
+    except Stopped:  # no other job must begin in this worker
+        os._exit(130)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
@@ -182,20 +198,22 @@ def make_run(job: Job) -> dict[str, Any]:
     Returns:
         The row: key, variant, seed, the record's fields, the measures of `measure`, config.
     """
+    from .loading import pick_device
     from .measures import measure
     from .methods import load_model
     from .training import train
 
-    config, seconds = job.config, 0.0
+    config, seconds, device = job.config, 0.0, pick_device(job.config.optim.device)
     with TemporaryDirectory() as folder:
         if job.prune:
             first = train(config, Path(folder) / "first", progress=False)
             seconds += first["seconds"]
-            _prune(load_model(Path(folder) / "first"), config, Path(folder) / "pruned")
+            trained = load_model(Path(folder) / "first").to(device)
+            _prune(trained, config, Path(folder) / "pruned")
             start = dataclasses.replace(config.model, start_from=str(Path(folder) / "pruned"))
             config = dataclasses.replace(config, model=start)
         summary = train(config, Path(folder) / "run", progress=False)
-        model = load_model(Path(folder) / "run")
+        model = load_model(Path(folder) / "run").to(device)
         found = measure(model, config, summary)
     results = summary.pop("results")
     return {
@@ -221,12 +239,16 @@ def _prune(model: Any, config: TrainConfig, folder: Path) -> None:
     data = load_data(config.data, config.optim.seed).train
     size = config.optim.batch_size
     batches = [list(range(i, min(i + size, len(data)))) for i in range(0, len(data), size)]
-    images = EvaluationImages(data, eval_transform(model.image_size), model.image_size)
+    device, skip = next(model.parameters()).device, config.data.skip_corrupt
+    images = EvaluationImages(data, eval_transform(model.image_size), model.image_size, skip)
     loader = make_loader(images, batches, config.optim.workers)
     targets = torch.from_numpy(data.targets)
     pairs = (
-        (normalize(pixels, model.mean, model.std), targets[batch])
-        for batch, (pixels, _) in zip(batches, loader, strict=True)
+        (
+            normalize(pixels.to(device), model.mean, model.std),
+            targets[batch].masked_fill(~readable[:, None], -1).to(device),
+        )
+        for batch, (pixels, readable) in zip(batches, loader, strict=True)
     )
     torch.manual_seed(config.optim.seed)
     model.prune(pairs, build_loss(config.loss))

@@ -182,15 +182,29 @@ def annotate(model: Any, predictions: Predictions, folder: str | Path) -> list[P
 
     Returns:
         The files written.
+
+    Raises:
+        InputError: a picture would replace one of the images.
     """
     from .plots.predictions import prediction_figure
 
     folder = Path(folder)
+    targets: list[Path] = []
+    for index, path in enumerate(predictions.paths):
+        target = folder / f"{path.stem}.png"
+        if target in targets:  # two folders may hold files of one name
+            target = folder / f"{path.stem}_{index}.png"
+        targets.append(target)
+    images = {path.resolve() for path in predictions.paths}
+    replaced = next((target for target in targets if target.resolve() in images), None)
+    if replaced is not None:
+        raise InputError(
+            f"{replaced} is one of the images and would be replaced: annotate into another folder."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     transform = eval_transform(model.image_size)
     device = next(model.parameters()).device
-    written = []
-    for index, path in enumerate(predictions.paths):
+    for index, (path, target) in enumerate(zip(predictions.paths, targets, strict=True)):
         image = open_rgb(path)
         attention = None
         if model.groups is not None:
@@ -205,10 +219,5 @@ def annotate(model: Any, predictions: Predictions, folder: str | Path) -> list[P
             attention=attention,
             views=model.options.get("views", ["co", "dc"]),
         )
-        # two folders may hold files of one name
-        target = folder / f"{path.stem}.png"
-        if target in written:
-            target = folder / f"{path.stem}_{index}.png"
         figure.savefig(target, dpi=120, bbox_inches="tight")
-        written.append(target)
-    return written
+    return targets

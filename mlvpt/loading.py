@@ -166,8 +166,7 @@ def make_loader(
 
     There are never more workers than processors; what is loaded does not depend on their number.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(workers, cores or 1)
+    workers = min(workers, n_cores())
     return DataLoader(
         images,
         batch_sampler=batches,
@@ -178,6 +177,30 @@ def make_loader(
         worker_init_fn=_start_worker if workers else None,
         generator=torch.Generator(),  # starting a loader must not draw from the loop's stream
     )
+
+
+def n_cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name, checked; "auto" is the GPU where there is one.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    try:
+        device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+        )
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the device {name!r} cannot be used here ({reason}).") from None
+    return device
 
 
 def _start_worker(_: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from .config import TrainConfig
-from .evaluation import predict_dataset
+from .evaluation import predict_dataset, readable_rows
 from .grouping import cooccurrence_counts
 from .loading import load_data
 from .metrics import induced_false_positives
@@ -66,19 +66,21 @@ def measure(model: Any, config: TrainConfig, summary: dict[str, Any]) -> dict[st
     counts = cooccurrence_counts(splits.train.targets)
     thresholds = np.array(list(results["thresholds"].values()))
     for split, dataset in splits.tests.items():
-        probabilities = predict_dataset(model, dataset, workers=config.optim.workers)
+        probabilities = predict_dataset(
+            model,
+            dataset,
+            workers=config.optim.workers,
+            skip_corrupt=config.data.skip_corrupt,
+        )
+        targets, probabilities = readable_rows(dataset.targets, probabilities)
         try:
-            induced = induced_false_positives(
-                dataset.targets, probabilities, counts, threshold=thresholds
-            )
+            induced = induced_false_positives(targets, probabilities, counts, threshold=thresholds)
         except ValueError:  # no class pair co-occurs often enough, as in scenes without structure
             induced = {"probability_difference": None, "rate_difference": None}
         for quantity in ("probability", "rate"):
             value = induced[f"{quantity}_difference"]
             found[f"{split}_induced_{quantity}"] = None if value is None else round(value, 5)
         if config.data.name == "scenes":
-            confusion = look_alike_confusion(
-                dataset.targets, probabilities, LOOK_ALIKES, thresholds
-            )
+            confusion = look_alike_confusion(targets, probabilities, LOOK_ALIKES, thresholds)
             found[f"{split}_look_alike"] = round(confusion, 5)
     return found

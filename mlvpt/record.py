@@ -30,18 +30,22 @@ def command() -> str:
 
 def commit() -> str | None:
     """The commit that the package runs from, "-dirty" with uncommitted changes; None if unknown."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve()
+    # installed into an environment inside somebody's own repository, the package is not of it
+    known = _git("ls-files", "--error-unmatch", here.name, folder=here.parent)
+    describe = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    return _git(*describe, folder=here.parent) if known else None
+
+
+def _git(*words: str, folder: Path) -> str | None:
+    """What a git command prints in the folder; None if it fails, or prints nothing."""
     try:
         result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
+            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return result.stdout.strip() or None
+    return (result.returncode == 0 and result.stdout.strip()) or None
 
 
 def device_name(device: Any = None) -> str:
@@ -78,16 +82,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def peak_memory_mb(device: Any = None) -> float:
-    """Largest memory so far in MiB: of the accelerator if `device` is one, else of this process."""
+def peak_memory_mb(device: Any = None) -> float | None:
+    """Largest memory so far in MiB: of the GPU if `device` is one, else of this process.
+
+    None where the system does not tell (Windows).
+    """
     import torch
 
     if device is not None and device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     try:
         import resource
-    except ImportError:  # Windows
-        return float("nan")
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

@@ -78,6 +78,9 @@ def summarise(
         base: the variant that the others are compared with, over the seeds both have.
         measures: keys of the rows; a measure that a run does not have is left out.
 
+    Raises:
+        InputError: no row of the base, or two rows of one variant and seed.
+
     Returns:
         In order of first appearance: {variant, n, trained_parameters, seconds, and per measure:
         its mean, its std as MEASURE_std, and against the base the dict of `paired_test` as
@@ -85,7 +88,13 @@ def summarise(
     """
     by_variant: dict[str, dict[int, dict[str, Any]]] = {}
     for row in rows:
-        by_variant.setdefault(row["variant"], {})[row["seed"]] = row
+        runs = by_variant.setdefault(row["variant"], {})
+        if row["seed"] in runs:
+            raise InputError(
+                f"{row['variant']}, seed {row['seed']} has two rows, from different settings: "
+                "summarise one of them."
+            )
+        runs[row["seed"]] = row
     if base is not None and base not in by_variant:
         raise InputError(f"There is no run of {base!r} to compare with: run it first.")
     lines = []

@@ -4,16 +4,18 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from layouts import make_voc
 from scipy import stats
 
-from mlvpt import ablations, cli, grid
+from mlvpt import ablations, cli, grid, results
 from mlvpt.ablations import (
     ABLATIONS,
     LEARNING_RATES,
@@ -21,6 +23,8 @@ from mlvpt.ablations import (
     ablate,
     ablation_jobs,
     baseline_jobs,
+    best_lrs,
+    best_pool,
     change,
     pooling_jobs,
     scenes_base,
@@ -183,19 +187,89 @@ def test_a_damaged_line_in_the_middle_is_reported(tmp_path):
         read_rows(path)
 
 
-def test_the_key_depends_on_what_is_computed_and_not_on_where(tmp_path):
+def test_a_study_that_was_recorded_is_found_among_all_recorded_files(tmp_path, pool):
+    folder = Path(results.__file__).parent
+    for path in folder.glob("*.jsonl"):
+        shutil.copy(path, tmp_path)
+    table = ablate("baselines", seeds=5, out=tmp_path, quiet=True)
+    assert pool.made == []
+    assert len(table.splitlines()) == 2 + len(METHODS) + 1  # and the pruned one
+
+
+def test_rows_of_another_base_choose_no_learning_rate_and_no_pooling(tmp_path):
+    for study, jobs_of in (("pooling", pooling_jobs), ("lr_sweep", sweep_jobs)):
+        for job in jobs_of(tiny_base(), [0], tmp_path):
+            grid._append(tmp_path / f"{study}.jsonl", fake_row(job))
+    other = change(tiny_base(), {"data.name": "manifest", "data.root": "mine.csv"})
+    assert best_lrs(tiny_base(), tmp_path).keys() == {"mlvpt", *BASELINES}
+    assert best_lrs(other, tmp_path) == {}
+    assert best_pool(tiny_base(), tmp_path) == "class"  # the first of equal ones
+    assert best_pool(other, tmp_path) == other.model.pool == "patches"
+    assert {job.config.optim.lr for job in baseline_jobs(other, [0], tmp_path)} == {other.optim.lr}
+
+
+def test_another_base_needs_a_folder_of_its_own(capsys):
+    assert cli.main(["ablate", "baselines", "--optim.epochs", "2"]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_two_rows_of_one_variant_and_seed_are_refused():
+    rows = [{"variant": "a", "seed": 0, "test_mAP": x} for x in (0.5, 0.6)]
+    with pytest.raises(InputError, match="a, seed 0 has two rows"):
+        summarise(rows)
+
+
+def test_reused_rows_are_announced_with_their_commit(tmp_path, pool, capsys):
+    jobs = [Job("a", change(tiny_base(), {"optim.seed": seed})) for seed in range(2)]
+    pool.run = lambda job: fake_row(job, commit="abc")
+    run_grid(jobs[:1], tmp_path / "study.jsonl", quiet=True)
+    run_grid(jobs, tmp_path / "study.jsonl")
+    assert "study: 1 of 2 runs are there, made at commit abc" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_a_worker_that_is_told_to_stop_begins_no_other_job(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "from mlvpt import grid\n"
+        "from mlvpt.interrupts import Stopped\n"
+        "def stopped(job):\n"
+        "    raise Stopped('by SIGTERM', 143)\n"
+        "grid.make_run = stopped\n"
+        "grid._run(None)\n"
+        "print('went on')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+
+
+@pytest.mark.parametrize(("visible", "expected"), [("2,3", ["2", "3"]), (None, ["0", "1"])])
+def test_workers_get_the_gpus_that_the_user_left_visible(visible, expected, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with grid._pool(None, 5) as pool:
+        turns = pool._initargs[0]
+        assert [turns.get(timeout=5) for _ in range(2)] == expected
+
+
+def test_the_key_depends_on_what_is_computed_and_not_on_how(tmp_path):
     base = tiny_base()
     keys = {
         Job("a", change(base, changes), prune).key
         for changes, prune in (
             ({}, False),
-            ({"data.root": str(tmp_path), "optim.workers": 3}, False),
+            ({"optim.workers": 3}, False),
+            ({"data.root": str(tmp_path)}, False),
+            ({"model.backbone_checkpoint": "other.pth"}, False),
             ({"optim.seed": 1}, False),
             ({"model.bottleneck": 6}, False),
             ({}, True),
         )
     }
-    assert len(keys) == 4
+    assert len(keys) == 6
 
 
 def test_a_run_is_measured_on_val_and_both_test_splits_and_recorded(small_splits):

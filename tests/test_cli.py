@@ -55,6 +55,15 @@ def test_every_command_has_help(command, capsys):
         (["groups"], "nothing to group"),
         (["groups", "--dataset", "voc2099"], "voc2099"),
         (["groups", "--counts", "absent.csv"], "absent.csv: No such file"),
+        (["groups", "--counts", "."], ".: Is a directory"),
+        (["check", "--data.name", "manifest", "--data.root", "."], "is a folder: give the file"),
+        (["check", "--data.name", "coco_json", "--data.root", "."], "is a folder: give the file"),
+        (["train", "--model.image_size", "[48]", "--out", "r"], "image_size is (48,)"),
+        (["train", "--model.image_size", "0", "--out", "r"], "image_size is 0"),
+        (
+            ["train", "--model.method", "e2vpt", "--model.start_from", "absent", "--out", "r"],
+            "absent/model.safetensors is missing",
+        ),
     ],
 )
 def test_mistake_is_one_line_and_exit_code_2(words, sentence, tmp_path, monkeypatch, capsys):
@@ -65,6 +74,45 @@ def test_mistake_is_one_line_and_exit_code_2(words, sentence, tmp_path, monkeypa
     assert text.startswith("mlvpt: ")
     assert text.count("\n") == 1
     assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_a_file_where_a_folder_is_wanted_is_named(tiny_run, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert cli.main(["train", "--out", str(file)]) == 2
+    assert cli.main(["demo", "--out", str(file)]) == 2
+    assert cli.main(["groups", "--dataset", "voc2007", "--plot", str(file)]) == 2
+    assert capsys.readouterr().err.count(str(file)) == 3
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device, tiny_run, capsys):
+    assert cli.main(["evaluate", str(tiny_run), "--device", device]) == 2
+    assert f"the device {device!r} cannot be used here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--batch-size", "0"), ("--workers", "-1")])
+def test_numbers_that_count_nothing_are_refused(option, tiny_run, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", str(tiny_run), *option])
+    assert "a whole number of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", "tasse,caf\u00e9\n9,7\n7,9\n".encode("latin-1")])
+def test_counts_without_a_readable_header_are_refused(content, tmp_path, capsys):
+    (tmp_path / "counts.csv").write_bytes(content)
+    assert cli.main(["groups", "--counts", str(tmp_path / "counts.csv")]) == 2
+    assert "holds no header of names" in capsys.readouterr().err
+
+
+def test_validation_images_of_changed_data_are_not_evaluated(tiny_csv, tiny_run, tmp_path, capsys):
+    folder = shutil.copytree(tiny_csv.parent, tmp_path / "data")
+    text = (folder / "tiny.csv").read_text().splitlines(keepends=True)
+    (folder / "tiny.csv").write_text("".join(text[:1] + text[4:]))
+    words = ["evaluate", str(tiny_run), "--data.root", str(folder / "tiny.csv"), "--split"]
+    assert cli.main([*words, "val"]) == 2
+    assert "the data changed" in capsys.readouterr().err
+    assert cli.main([*words, "test"]) == 0
 
 
 def test_bug_keeps_its_traceback(monkeypatch):

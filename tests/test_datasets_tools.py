@@ -279,10 +279,18 @@ def test_check_names_a_repeated_image():
 
 
 def test_your_own_coco_json_is_split_for_training_by_name(tmp_path):
-    make_coco(tmp_path, sizes={"train": 12, "val": 4}, n_empty=0)
+    make_coco(tmp_path, sizes={"train": 12, "val": 4}, n_empty=2)
     annotations = tmp_path / "annotations" / "instances_train2014.json"
     splits = load_splits(
         "coco_json", annotations, image_root=tmp_path / "train2014", val_fraction=0.25
     )
-    assert (len(splits.train), len(splits.val), splits.test) == (9, 3, None)
+    assert (len(splits.train), len(splits.val), splits.test) == (10, 4, None)
+    targets = np.concatenate([splits.train.targets, splits.val.targets])
+    assert (~targets.any(axis=1)).sum() == 2  # images of nothing are negatives
     assert splits.train.load_image(0).mode == "RGB"
+
+
+def test_a_word_in_the_split_column_that_nothing_reads_is_refused(tmp_path):
+    (tmp_path / "own.csv").write_text("path,labels,split\na.png,x,train\nb.png,x,validation\n")
+    with pytest.raises(InputError, match="'validation': give each row train, val or test"):
+        load_splits("manifest", tmp_path / "own.csv")

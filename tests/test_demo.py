@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from mlvpt import results
-from mlvpt.ablations import best_lr, change, scenes_base
+from mlvpt.ablations import best_lrs, change, scenes_base
 from mlvpt.cli import main
-from mlvpt.demo import METHODS, demo
+from mlvpt.demo import METHODS, _fresh_folder, demo
 
 FIGURES = ("samples", "affinity_co", "affinity_dc", "gates_co", "gates_dc", "attention")
 
@@ -29,13 +29,28 @@ def test_both_methods_are_trained_and_scored_on_both_test_splits(shown):
 
 @pytest.mark.parametrize("changes", METHODS.values(), ids=METHODS)
 def test_each_method_runs_at_its_best_recorded_learning_rate(changes):
-    recorded = best_lr(changes["model.method"], Path(results.__file__).parent)
-    assert changes["optim.lr"] == recorded
+    recorded = best_lrs(scenes_base(), Path(results.__file__).parent)
+    assert changes["optim.lr"] == recorded[changes["model.method"]]
 
 
 def test_every_figure_is_written(shown):
     _, out = shown
     assert sorted(path.stem for path in out.glob("*.png")) == sorted(FIGURES)
+
+
+def test_a_folder_of_runs_that_no_demo_made_is_left_alone(tmp_path, capsys):
+    own = tmp_path / "runs" / "mlvpt" / "config.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("{}")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "was not made by a demo" in capsys.readouterr().err
+    assert own.exists()
+
+
+def test_the_runs_of_an_earlier_demo_are_made_anew(tmp_path):
+    folder = _fresh_folder(tmp_path / "runs")
+    (folder / "old").touch()
+    assert [path.name for path in _fresh_folder(folder).iterdir()] == [".made_by_mlvpt_demo"]
 
 
 def test_no_epochs_is_refused_in_one_line(capsys):

@@ -108,6 +108,14 @@ def test_json_and_csv_hold_the_same_numbers(model, photos, tmp_path):
     assert {row["image"] for row in rows[2:]} == {str(path) for path in found.problems}
 
 
+def test_annotating_never_replaces_an_image(model, photos):
+    found = predict_files(model, [photos / "a.png"])
+    before = (photos / "a.png").read_bytes()
+    with pytest.raises(InputError, match=r"a\.png is one of the images"):
+        annotate(model, found, photos)
+    assert (photos / "a.png").read_bytes() == before
+
+
 def test_annotated_picture_is_written_for_each_file(model, photos, tmp_path):
     shutil.copy(photos / "a.png", photos / "ünter" / "a.png")  # the same name again
     found = predict_files(model, find_images([photos]), thresholds=0.0)

@@ -21,6 +21,19 @@ def test_record_says_where_a_number_comes_from(tmp_path):
     json.dumps(made)
 
 
+def test_commit_is_none_in_a_repository_that_the_package_is_not_part_of(tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q", tmp_path], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], cwd=tmp_path, check=True)
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
+    assert record.commit() is None
+
+
+def test_memory_that_a_system_does_not_tell_can_still_be_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert record.write_record(tmp_path / "r.json", {}, seconds=1)["peak_memory_mb"] is None
+
+
 def test_commit_is_none_outside_a_checkout(monkeypatch):
     def no_git(*_, **__):
         raise FileNotFoundError

@@ -84,5 +84,8 @@ def build(method: str, config: ModelConfig, class_names: Sequence[str]) -> Multi
         **options,
     )
     if config.start_from is not None:
-        model.load_trained_state(load_file(Path(config.start_from) / WEIGHTS))
+        weights = Path(config.start_from) / WEIGHTS
+        if not weights.is_file():
+            raise InputError(f"start_from: {weights} is missing; give a folder of save_pretrained.")
+        model.load_trained_state(load_file(weights))
     return model

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlvpt.datasets.base import MultiLabelDataset
-from mlvpt.datasets.files import ImageFiles, first_existing, require
+from mlvpt.datasets.files import ImageFiles, first_existing, require, require_file
 from mlvpt.errors import InputError
 
 # Outlines of objects are four fifths of the file and say nothing about labels. The match is an
@@ -78,7 +78,7 @@ def load_coco_json(
     """
     if empty not in ("drop", "keep"):
         raise InputError(f"empty must be 'drop' or 'keep', not {empty!r}.")
-    path = require(Path(annotations), "the COCO annotations")
+    path = require_file(Path(annotations), "the COCO annotations")
     content = _read_json(path)
     try:
         categories = sorted((c["id"], c["name"]) for c in content["categories"])

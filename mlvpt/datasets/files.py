@@ -33,6 +33,17 @@ def require(path: Path, what: str, script: str | None = None) -> Path:
     return path
 
 
+def require_file(path: Path, what: str) -> Path:
+    """`path`, if it is a file.
+
+    Raises:
+        InputError: it does not exist, or is a folder.
+    """
+    if require(path, what).is_dir():
+        raise InputError(f"{what} should be a file, and {path} is a folder: give the file itself.")
+    return path
+
+
 def first_existing(root: Path, candidates: Sequence[str]) -> Path:
     """The first of `candidates` that exists under `root`, else the first of them."""
     for candidate in candidates:

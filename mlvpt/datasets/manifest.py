@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlvpt.datasets.base import MultiLabelDataset
-from mlvpt.datasets.files import ImageFiles, require
+from mlvpt.datasets.files import ImageFiles, require_file
 from mlvpt.errors import InputError
 
 CELLS = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
@@ -60,7 +60,7 @@ def load_manifest(
     """
     if blank not in ("ignore", "absent"):
         raise InputError(f"blank must be 'ignore' or 'absent', not {blank!r}.")
-    path = require(Path(csv_path), "the manifest")
+    path = require_file(Path(csv_path), "the manifest")
     header, rows = _read_rows(path)
     _check_paths(path, rows)
     columns = [name for name in header if name not in ("path", "split")]
@@ -97,7 +97,7 @@ def load_manifest(
 
 def manifest_splits(csv_path: str | Path) -> set[str]:
     """The words in the column `split` of a manifest; empty if it has no such column."""
-    _, rows = _read_rows(require(Path(csv_path), "the manifest"))
+    _, rows = _read_rows(require_file(Path(csv_path), "the manifest"))
     return {row["split"] for _, row in rows if "split" in row}
 
 

@@ -137,7 +137,7 @@ def load_splits(
     | coco2014, coco2017 | train | val |
     | nuswide, visual_genome | train | test |
     | manifest | split column: train (val, if there is one, is used as it is), else all | test |
-    | coco_json | all | none |
+    | coco_json | all, those without a label too | none |
     | huggingface | split "train" ("validation" likewise) | "test" |
 
     Args:
@@ -176,7 +176,7 @@ def load_splits(
     elif name == "manifest":
         train, val, test = _manifest_parts(root, image_root)
     elif name == "coco_json":
-        train, test = load_coco_json(root, image_root or Path(root).parent), None
+        train, test = load_coco_json(root, image_root or Path(root).parent, empty="keep"), None
     elif name == "huggingface":
         train, val, test = _huggingface_parts(str(root))
     else:
@@ -194,6 +194,12 @@ def _manifest_parts(
     words = manifest_splits(csv_path)
     if not words:
         return load_manifest(csv_path, image_root), None, None
+    unknown = sorted(words - {"train", "val", "test"})
+    if unknown:
+        raise InputError(
+            f"{csv_path}: the column split holds {', '.join(map(repr, unknown))}: give each row "
+            "train, val or test, or leave the column out."
+        )
     train = load_manifest(csv_path, image_root, split="train")
     val, test = (
         load_manifest(csv_path, image_root, split=word) if word in words else None
