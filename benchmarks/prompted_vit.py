@@ -35,7 +35,7 @@ FORMS = ("plain", "prefix", "unprompted")
 SIZES = tuple((f"vit_{size}_patch16_224", 224, 30) for size in ("tiny", "small", "base"))
 GROWTH = tuple(
     ("vit_small_patch16_224", side, n_prompts)
-    for side, n_prompts in ((224, 10), (224, 100), (320, 30), (448, 30))
+    for side, n_prompts in ((224, 10), (224, 30), (224, 100), (320, 30), (448, 30))
 )
 
 
