@@ -44,7 +44,7 @@ book: $(VENV)/.installed-all  ## build the book, warnings are errors
 	$(VENV)/bin/jupyter-book build . -n -W
 	@echo "Open $(BOOK)"
 
-ablations: $(VENV)/.installed-all  ## all baselines and ablations on scenes, 5 seeds each: 2.2 h on 2 cores, resumable
+ablations: $(VENV)/.installed-all  ## all baselines and ablations on scenes, 5 seeds each: 2.1 h on 2 cores, resumable
 	$(VENV)/bin/mlvpt ablate all --seeds 5
 
 tables: $(VENV)/.installed-all  ## write the README's tables from results/ and the recipes

@@ -160,6 +160,8 @@ def mask_figure(
         }
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_ticks(list(middles.values()), list(middles))
+        for label, side in zip(ax.get_xticklabels(), ("right", "left"), strict=False):
+            label.set_horizontalalignment(side)  # class and prompts are too narrow for their names
         ax.hlines([n_prefix, n_prefix + n_prompts], 0, n, color="black", linewidth=0.8)
         ax.vlines([n_prefix, n_prefix + n_prompts], 0, n, color="black", linewidth=0.8)
         ax.tick_params(length=0)
