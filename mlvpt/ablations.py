@@ -172,6 +172,12 @@ def ablate(
     tables = []
     for study in chosen:
         jobs = studies[study](base, range(seeds), Path(out))
+        tuned = study in ("baselines", "ablations", "strength")
+        if tuned and not quiet and not best_lrs(base, Path(out)):
+            print(
+                f"{study}: {out} has no sweep of this base, so every method takes the learning "
+                f"rate {base.optim.lr:g}; `mlvpt ablate lr_sweep` makes one."
+            )
         rows = run_grid(jobs, Path(out) / f"{study}.jsonl", workers=workers, quiet=quiet)
         reference = BASE if study in ("baselines", "ablations") else None
         tables.append(f"{study}\n{results_table(summarise(rows, reference))}")

@@ -86,9 +86,8 @@ def create_backbone(
 
 
 def _check_size(image_size: int | tuple[int, int]) -> int | tuple[int, int]:
-    sides = (image_size,) if isinstance(image_size, int) else tuple(image_size)
-    whole = all(isinstance(side, int) and side > 0 for side in sides)
-    if not whole or (len(sides) != 2 and not isinstance(image_size, int)):
+    sides = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size,) * 2
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise InputError(
             f"image_size is {image_size!r}: give one whole number of pixels, or height and width."
         )

@@ -240,14 +240,13 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             raise InputError(
                 f"{folder} was trained on a weight file: give it as backbone_checkpoint=FILE."
             )
-        size, by_name = tuple(config["image_size"]), {}
-        if backbone is None:
-            by_name = {"image_size": size, "backbone_checkpoint": backbone_checkpoint}
+        size = tuple(config["image_size"])
         model = kind._rebuild(
             config["backbone"] if backbone is None else backbone,
             config,
             pretrained=source == "pretrained",
-            **by_name,
+            image_size=size if backbone is None else None,
+            backbone_checkpoint=backbone_checkpoint,
         )
         if model.image_size != size:
             raise InputError(

@@ -13,7 +13,7 @@ def ablate(argv: list[str]) -> None:
     from . import settings
     from .ablations import ablate as make_study
     from .ablations import scenes_base
-    from .grid import Job
+    from .config import EXECUTION, FREE_ON_RESUME
 
     own = parser_for("ablate")
     own.add_argument("name", help="pooling, lr_sweep, baselines, ablations, strength, or all")
@@ -29,15 +29,21 @@ def ablate(argv: list[str]) -> None:
         base = settings.from_dict(settings.read_dict(settings.recipe_path(options.recipe)))
     settings.check_keys([word[2:].split("=")[0] for word in rest if word.startswith("--")])
     parser = settings.make_parser()
-    parser.set_defaults(settings.flatten(settings.to_dict(base)))
+    before = settings.flatten(settings.to_dict(base))
+    parser.set_defaults(before)
     try:
         base = settings.build(parser.parse_args(rest))
     except (ArgumentError, argparse.ArgumentError) as error:
         raise InputError(settings.readable(error)) from None
     default = f"results/{options.recipe}" if options.recipe else "results"
-    if not (options.recipe or options.out) and Job("", base).key != Job("", scenes_base()).key:
+    # where files lie is a recipe's to be told
+    told = FREE_ON_RESUME if options.recipe else EXECUTION
+    after = settings.flatten(settings.to_dict(base))
+    other = [n for n in after if after[n] != before[n] and n not in {*told, "optim.seed"}]
+    if other and not options.out:
         raise InputError(
-            "another base than the recorded one: name a folder for its records with --out."
+            f"the studies in {default} have another {', '.join(other)}: name a folder for yours "
+            "with --out."
         )
     table = make_study(
         options.name,

@@ -81,7 +81,10 @@ def _read_counts(path: Path) -> tuple[Any, tuple[str, ...]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header, *rows = [row for row in csv.reader(file) if row]
     except ValueError as error:  # not UTF-8, or no line at all
-        raise InputError(f"{path} holds no header of names ({error}).") from None
+        raise InputError(
+            f"{path} holds no header of names ({error}): give a UTF-8 CSV whose first line is the "
+            "class names."
+        ) from None
     skip = int([row[0] for row in rows] == header[1:])  # a first column that repeats the names
     names = header[skip:]
     try:

@@ -116,9 +116,11 @@ def predict(argv: list[str]) -> int:
     parser.add_argument("--csv", type=Path, help="write labels and probabilities as CSV")
     parser.add_argument("--annotate", type=Path, help="folder for annotated pictures")
     options = parser.parse_args(argv)
-    from .inference import annotate, find_images, predict_files
+    from .inference import annotate, check_annotation_folder, find_images, predict_files
 
     paths = find_images(options.images)
+    if options.annotate:
+        check_annotation_folder(paths, options.annotate)
     model, _ = _run_model(options.run, options.device)
     with _bar(len(paths)) as on_batch:
         predictions = predict_files(

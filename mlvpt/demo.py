@@ -140,7 +140,9 @@ def _fresh_folder(folder: Path) -> Path:
     mark = folder / ".made_by_mlvpt_demo"
     if folder.exists():
         if not mark.exists():
-            raise InputError(f"{folder} was not made by a demo: choose another folder with --out.")
+            raise InputError(
+                f"{folder} holds no mark of a demo: remove it, or choose another folder with --out."
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     mark.touch()

@@ -49,7 +49,7 @@ class Job:
     def key(self) -> str:
         """Hash of the settings that are not at their default, so that a new one changes no key.
 
-        How the work is executed decides no result and is left out.
+        How the work is executed decides no result and is left out. Paths count as written.
         """
         settings = {n: v for n, v in changed(self.config).items() if n not in EXECUTION}
         text = json.dumps({**settings, "prune": self.prune}, sort_keys=True)
@@ -116,7 +116,8 @@ def run_grid(
             there = {rows[job.key].get("commit") or "unknown" for job in jobs if job.key in rows}
             print(
                 f"{path.stem}: {len(jobs) - total} of {len(jobs)} runs are there, made at commit "
-                f"{', '.join(sorted(there))}; remove their lines to make them again.",
+                f"{', '.join(sorted(there))}; to make them again, remove their lines from every "
+                f"file of {path.parent}.",
                 flush=True,
             )
         with _pool(workers, total) as pool:
@@ -146,9 +147,8 @@ def _pool(workers: int | None, n_jobs: int) -> Iterator[ProcessPoolExecutor]:
     from .loading import n_cores
 
     n_gpus = torch.cuda.device_count()
-    # as the user numbers them, who may have left some to others
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    gpus = gpus[:n_gpus] if len(gpus) >= n_gpus and gpus != [""] else list(map(str, range(n_gpus)))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # the user may leave some to others
+    gpus = visible.split(",") if visible else [str(number) for number in range(n_gpus)]
     workers = max(1, min(workers or n_gpus or n_cores(), n_jobs))
     context = multiprocessing.get_context("spawn")
     turns = context.Queue()
@@ -186,8 +186,10 @@ def _run(job: Job) -> dict[str, Any]:
     """Make one run in a worker. A failed run must not end the others."""
     try:
         return make_run(job)
-    except Stopped:  # no other job must begin in this worker
-        os._exit(130)
+    except Stopped as stop:
+        if stop.exit_code > 128:  # by a signal: no other job must begin in this worker
+            os._exit(stop.exit_code)
+        return {"error": str(stop)}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 

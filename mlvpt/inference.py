@@ -172,6 +172,16 @@ def _problem(path: Path) -> str:
     return f"{path} could not be read a moment ago, and now can: predict it again."
 
 
+def check_annotation_folder(paths: Iterable[Path], folder: Path) -> None:
+    """Refuse a folder in which an annotated picture could replace an image.
+
+    Raises:
+        InputError: one of the images lies in it.
+    """
+    if folder.resolve() in {path.resolve().parent for path in paths}:
+        raise InputError(f"{folder} holds the images themselves: annotate into another folder.")
+
+
 def annotate(model: Any, predictions: Predictions, folder: str | Path) -> list[Path]:
     """Write a picture per file: the image, its labels, and where their groups' prompts look.
 
@@ -184,27 +194,17 @@ def annotate(model: Any, predictions: Predictions, folder: str | Path) -> list[P
         The files written.
 
     Raises:
-        InputError: a picture would replace one of the images.
+        InputError: `folder` holds some of the images themselves.
     """
     from .plots.predictions import prediction_figure
 
     folder = Path(folder)
-    targets: list[Path] = []
-    for index, path in enumerate(predictions.paths):
-        target = folder / f"{path.stem}.png"
-        if target in targets:  # two folders may hold files of one name
-            target = folder / f"{path.stem}_{index}.png"
-        targets.append(target)
-    images = {path.resolve() for path in predictions.paths}
-    replaced = next((target for target in targets if target.resolve() in images), None)
-    if replaced is not None:
-        raise InputError(
-            f"{replaced} is one of the images and would be replaced: annotate into another folder."
-        )
+    check_annotation_folder([*predictions.paths, *predictions.problems], folder)
     folder.mkdir(parents=True, exist_ok=True)
     transform = eval_transform(model.image_size)
     device = next(model.parameters()).device
-    for index, (path, target) in enumerate(zip(predictions.paths, targets, strict=True)):
+    written: list[Path] = []
+    for index, path in enumerate(predictions.paths):
         image = open_rgb(path)
         attention = None
         if model.groups is not None:
@@ -219,5 +219,9 @@ def annotate(model: Any, predictions: Predictions, folder: str | Path) -> list[P
             attention=attention,
             views=model.options.get("views", ["co", "dc"]),
         )
+        target = folder / f"{path.stem}.png"
+        if target in written:  # two folders may hold files of one name
+            target = folder / f"{path.stem}_{index}.png"
         figure.savefig(target, dpi=120, bbox_inches="tight")
-    return targets
+        written.append(target)
+    return written

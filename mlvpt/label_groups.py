@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -165,7 +166,7 @@ def check_class_names(names: Sequence[str] | None, n_classes: int) -> tuple[str,
     names = tuple(names)
     if len(names) != n_classes:
         raise InputError(f"{len(names)} class names were given for {n_classes} classes.")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise InputError(f"Class names must differ, but {repeated[0]!r} is given more than once.")
     return names

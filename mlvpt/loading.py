@@ -187,7 +187,7 @@ def n_cores() -> int:
 
 
 def pick_device(name: str) -> torch.device:
-    """A device by name, checked; "auto" is the GPU where there is one.
+    """A device by name, checked; "auto" is the CUDA GPU where there is one, else the CPU.
 
     Raises:
         InputError: there is no such device here.
@@ -198,7 +198,7 @@ def pick_device(name: str) -> torch.device:
         )
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise InputError(f"the device {name!r} cannot be used here ({reason}).") from None
     return device
 

@@ -114,5 +114,5 @@ class MLVPTLoss(nn.Module):
         logits = {**branches, "fused": output.logits}
         trained = {n: x for n, x in logits.items() if x is not None and self.weights[n] != 0}
         if not trained:
-            raise InputError("Every loss has weight 0: give co, dc or fused a positive one.")
+            raise InputError("All logits of the model have weight 0 in the loss: train one.")
         return {name: self.loss(x, targets) for name, x in trained.items()}

@@ -90,7 +90,8 @@ class PromptedViT(nn.Module):
         if not self.has_prefix_form:
             kind = type(backbone.blocks[0]).__name__
             _logger.info(
-                "No prefix form for %s blocks: the plain form runs, slower, same result.", kind
+                "No prefix form for these %s blocks: the plain form runs, slower, same result.",
+                kind,
             )
 
     @property

@@ -36,6 +36,7 @@ from mlvpt.config import TrainConfig
 from mlvpt.datasets.scenes import SPLIT_SIZES
 from mlvpt.errors import InputError
 from mlvpt.grid import Job, make_run, read_rows, run_grid
+from mlvpt.interrupts import Stopped
 from mlvpt.measures import look_alike_confusion
 from mlvpt.statistics import mean_std, paired_test, results_table, summarise
 
@@ -208,9 +209,20 @@ def test_rows_of_another_base_choose_no_learning_rate_and_no_pooling(tmp_path):
     assert {job.config.optim.lr for job in baseline_jobs(other, [0], tmp_path)} == {other.optim.lr}
 
 
-def test_another_base_needs_a_folder_of_its_own(capsys):
-    assert cli.main(["ablate", "baselines", "--optim.epochs", "2"]) == 2
-    assert "--out" in capsys.readouterr().err
+@pytest.mark.parametrize("recipe", [[], ["--recipe", "voc2007_vit_b16_in21k"]])
+def test_another_base_needs_a_folder_of_its_own(recipe, pool, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["ablate", "baselines", *recipe, "--quiet"]
+    assert cli.main([*words, "--optim.epochs", "2"]) == 2
+    assert "have another optim.epochs: name a folder for yours" in capsys.readouterr().err
+    assert pool.made == []
+    assert cli.main([*words, "--data.root", "here"]) == (0 if recipe else 2)
+    assert cli.main([*words, "--optim.workers", "2"]) == 0
+
+
+def test_methods_without_a_sweep_of_their_base_are_announced(tmp_path, pool, capsys):
+    ablate("baselines", seeds=1, base=tiny_base(), out=tmp_path)
+    assert "has no sweep of this base" in capsys.readouterr().out
 
 
 def test_two_rows_of_one_variant_and_seed_are_refused():
@@ -227,7 +239,14 @@ def test_reused_rows_are_announced_with_their_commit(tmp_path, pool, capsys):
     assert "study: 1 of 2 runs are there, made at commit abc" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_a_run_that_diverges_is_a_row_of_its_own_and_ends_no_other(monkeypatch):
+    def diverged(job):
+        raise Stopped("the loss is not finite at step 3", 1)
+
+    monkeypatch.setattr(grid, "make_run", diverged)
+    assert grid._run(Job("a", tiny_base())) == {"error": "the loss is not finite at step 3"}
+
+
 def test_a_worker_that_is_told_to_stop_begins_no_other_job(tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
@@ -240,7 +259,7 @@ def test_a_worker_that_is_told_to_stop_begins_no_other_job(tmp_path):
         "print('went on')\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (130, "")
+    assert (done.returncode, done.stdout) == (143, "")
 
 
 @pytest.mark.parametrize(("visible", "expected"), [("2,3", ["2", "3"]), (None, ["0", "1"])])

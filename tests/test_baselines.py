@@ -269,9 +269,16 @@ def test_e2vpt_rewinds_to_its_own_start_after_it_was_trained_saved_and_loaded(tm
 
 
 @pytest.mark.parametrize("kind", [GateVPT, E2VPT])
-def test_prompts_that_timm_blocks_cannot_take_have_no_plain_form(kind):
+def test_prompts_inside_attention_refuse_a_projection_that_peft_put_in(kind):
+    peft = pytest.importorskip("peft")
+    model = make(kind)
     with pytest.raises(InputError, match="no plain form"):
-        make(kind).prompted.forward_plain(images())
+        model.prompted.forward_plain(images())
+    peft.inject_adapter_in_model(peft.LoraConfig(r=2, target_modules=["attn.qkv"]), model.vit)
+    with pytest.raises(InputError, match=r"merge an adapter"):
+        model(images())
+    with pytest.raises(InputError, match=r"merge an adapter"):
+        make(kind, model.vit)
 
 
 def test_e2vpt_attention_sees_masks_and_key_values():

@@ -43,7 +43,7 @@ def test_a_folder_of_runs_that_no_demo_made_is_left_alone(tmp_path, capsys):
     own.parent.mkdir(parents=True)
     own.write_text("{}")
     assert main(["demo", "--out", str(tmp_path)]) == 2
-    assert "was not made by a demo" in capsys.readouterr().err
+    assert "holds no mark of a demo" in capsys.readouterr().err
     assert own.exists()
 
 

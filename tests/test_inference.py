@@ -109,11 +109,12 @@ def test_json_and_csv_hold_the_same_numbers(model, photos, tmp_path):
 
 
 def test_annotating_never_replaces_an_image(model, photos):
-    found = predict_files(model, [photos / "a.png"])
-    before = (photos / "a.png").read_bytes()
-    with pytest.raises(InputError, match=r"a\.png is one of the images"):
-        annotate(model, found, photos)
-    assert (photos / "a.png").read_bytes() == before
+    before = {path: path.read_bytes() for path in photos.glob("*.png")}
+    for path in (photos / "a.png", photos / "cut.png"):  # one that is read, one that is not
+        found = predict_files(model, [path])
+        with pytest.raises(InputError, match="holds the images themselves"):
+            annotate(model, found, photos)
+    assert {path: path.read_bytes() for path in photos.glob("*.png")} == before
 
 
 def test_annotated_picture_is_written_for_each_file(model, photos, tmp_path):

@@ -247,6 +247,8 @@ def test_a_built_backbone_of_another_size_is_refused_when_loading(tmp_path):
     small_model().save_pretrained(tmp_path)
     with pytest.raises(InputError, match="trained on images of 32 x 32 pixels"):
         MLVPT.from_pretrained(tmp_path, backbone=tiny_vit(img_size=(32, 16)))
+    with pytest.raises(InputError, match="go with the name of a backbone"):
+        MLVPT.from_pretrained(tmp_path, backbone=tiny_vit(), backbone_checkpoint="absent.pth")
 
 
 def test_a_model_loaded_onto_its_built_backbone_can_be_saved_and_loaded_by_name(tmp_path):

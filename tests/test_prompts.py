@@ -266,11 +266,12 @@ def test_frozen_backbone_stays_in_eval_and_untouched_after_a_training_step():
 def test_a_projection_that_peft_put_in_runs_the_plain_form():
     peft = pytest.importorskip("peft")
     vit = tiny_vit()
+    model, images = PromptedViT(vit, 3), images_for(vit)
+    before = model(images)
     config = peft.LoraConfig(r=2, target_modules=["attn.qkv"], init_lora_weights=False)
-    model = PromptedViT(peft.inject_adapter_in_model(config, vit), 3)
-    images = images_for(vit)
+    peft.inject_adapter_in_model(config, vit)
     assert not model.has_prefix_form
-    torch.testing.assert_close(model(images), model.forward_plain(images))
+    assert not torch.allclose(model(images), before, atol=1e-2)
 
 
 def test_checkpointing_keeps_less_in_the_plain_form_too():

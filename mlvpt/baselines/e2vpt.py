@@ -12,6 +12,12 @@ from ..errors import InputError
 from ..prompts import PromptedViT
 from .pooled import FrozenPooledClassifier
 
+NEEDS = (
+    "E2VPT adds keys and values inside attention, so it has no plain form and needs timm's own "
+    "Block and Attention with a plain Linear as attn.qkv: merge an adapter that stands there, "
+    "or choose VPT."
+)
+
 
 class KeyValuePromptedViT(PromptedViT):
     """Deep prompts, masked token by token and segment by segment, and key-value prompts.
@@ -38,10 +44,7 @@ class KeyValuePromptedViT(PromptedViT):
     ) -> None:
         super().__init__(backbone, n_prompts, isolate_prompts=False, **options)
         if not self.has_prefix_form:
-            raise InputError(
-                "E2VPT adds keys and values inside attention, and this backbone's blocks are not "
-                "timm's own Block with Attention: choose a plain Vision Transformer, or VPT."
-            )
+            raise InputError(NEEDS)
         if n_prompts < 1 or n_key_values < 1:
             raise InputError("E2VPT needs at least one prompt and one key-value prompt.")
         if n_segments < 1 or self.embed_dim % n_segments:
@@ -57,7 +60,7 @@ class KeyValuePromptedViT(PromptedViT):
 
     def forward_plain(self, images: Tensor) -> Tensor:
         """Refused: timm's own blocks take no further keys and values."""
-        raise InputError("Key-value prompts have no plain form: call the model itself.")
+        raise InputError(NEEDS)
 
     def block_inputs(self) -> list[tuple[Tensor, Tensor | None]]:
         mask = self.token_mask * self.segment_mask  # (P, S)

@@ -61,6 +61,13 @@ class VPT(FrozenPooledClassifier):
         self.prompt(n_prompts, depth=depth, isolate_prompts=False)
 
 
+NEEDS = (
+    "GateVPT scales the scores inside attention, so it has no plain form and needs timm's own "
+    "Block and Attention with a plain Linear as attn.qkv: merge an adapter that stands there, "
+    "or choose VPT."
+)
+
+
 class GatedPromptedViT(PromptedViT):
     """Shallow prompts whose change by each block is gated, with a temperature per attention.
 
@@ -83,19 +90,18 @@ class GatedPromptedViT(PromptedViT):
     ) -> None:
         super().__init__(backbone, n_prompts, depth="shallow", isolate_prompts=False, **options)
         if not self.has_prefix_form:
-            raise InputError(
-                "GateVPT scales the scores inside attention, and this backbone's blocks are not "
-                "timm's own Block with Attention: choose a plain Vision Transformer, or VPT."
-            )
+            raise InputError(NEEDS)
         n_blocks = len(backbone.blocks)
         self.gate = nn.Parameter(torch.full((n_blocks - 1,), gate_init))
         self.temperature = nn.Parameter(torch.ones(n_blocks))
 
     def forward_plain(self, images: Tensor) -> Tensor:
         """Refused: timm's own blocks know no temperature."""
-        raise InputError("Gated prompts have no plain form: call the model itself.")
+        raise InputError(NEEDS)
 
     def forward(self, images: Tensor) -> Tensor:
+        if not self.has_prefix_form:
+            return self.forward_plain(images)
         x = self.embed(images)  # (B, T, D)
         n = self.n_prompts
         x = torch.cat([self.prompts[0].to(x.dtype).expand(len(x), -1, -1), x], dim=1)
