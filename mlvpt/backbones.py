@@ -7,6 +7,7 @@ Source of the weights' conventions: method.md's list of backbones (supervised Im
 import difflib
 import hashlib
 import logging
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def create_backbone(
     name: str,
     *,
     pretrained: bool = True,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: int | Sequence[int] | None = None,
     checkpoint: str | Path | None = None,
 ) -> VisionTransformer:
     """Build a Vision Transformer without its classification head.
@@ -85,8 +86,10 @@ def create_backbone(
     return backbone.eval()
 
 
-def _check_size(image_size: int | tuple[int, int]) -> int | tuple[int, int]:
-    sides = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size,) * 2
+def _check_size(image_size: int | Sequence[int]) -> int | tuple[int, int]:
+    """The size, a list as JSON and YAML have it made a tuple."""
+    image_size = tuple(image_size) if isinstance(image_size, list) else image_size
+    sides = image_size if isinstance(image_size, tuple) else (image_size,) * 2
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise InputError(
             f"image_size is {image_size!r}: give one whole number of pixels, or height and width."

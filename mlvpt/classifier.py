@@ -54,7 +54,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         *,
         groups: LabelGroups | None = None,
         pretrained: bool = True,
-        image_size: int | tuple[int, int] | None = None,
+        image_size: int | Sequence[int] | None = None,
         backbone_checkpoint: str | Path | None = None,
     ) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ def ablate(argv: list[str]) -> None:
         base = settings.from_dict(settings.read_dict(settings.recipe_path(options.recipe)))
     settings.check_keys([word[2:].split("=")[0] for word in rest if word.startswith("--")])
     parser = settings.make_parser()
-    before = settings.flatten(settings.to_dict(base))
+    before = settings.flatten(base)
     parser.set_defaults(before)
     try:
         base = settings.build(parser.parse_args(rest))
@@ -38,7 +38,7 @@ def ablate(argv: list[str]) -> None:
     default = f"results/{options.recipe}" if options.recipe else "results"
     # where files lie is a recipe's to be told
     told = FREE_ON_RESUME if options.recipe else EXECUTION
-    after = settings.flatten(settings.to_dict(base))
+    after = settings.flatten(base)
     other = [n for n in after if after[n] != before[n] and n not in {*told, "optim.seed"}]
     if other and not options.out:
         raise InputError(

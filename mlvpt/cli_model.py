@@ -51,8 +51,9 @@ def evaluate(argv: list[str]) -> None:
 
     from . import evaluation
     from .files import read_json
-    from .loading import dataset_hash, load_data
+    from .loading import load_data
     from .record import write_record
+    from .run_folder import same_data
 
     began = time.perf_counter()
     model, config = _run_model(options.run, options.device)
@@ -69,7 +70,7 @@ def evaluate(argv: list[str]) -> None:
         )
     if options.split in ("train", "val"):
         stored = read_json(Path(options.run) / "split.json", "the split of the data")
-        if stored.get("hash") != dataset_hash(splits.train, splits.val):
+        if not same_data(stored, splits):
             raise InputError(
                 f"the data changed since {options.run} was trained, so its {options.split} images "
                 "cannot be told from the others: restore the data, or evaluate the test split."

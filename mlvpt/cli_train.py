@@ -39,7 +39,7 @@ def train(argv: list[str]) -> None:
         if not {"-h", "--help"} & set(rest):
             names = [word[2:].split("=")[0] for word in rest if word.startswith("--")]
             settings.check_keys([name for name in names if name not in settings.SECTIONS])
-            parser.set_defaults(settings.flatten(settings.to_dict(settings.from_dict(start))))
+            parser.set_defaults(settings.flatten(settings.from_dict(start)))
         config = settings.build(parser.parse_args(rest))
     except (ArgumentError, argparse.ArgumentError) as error:
         raise InputError(settings.readable(error)) from None

@@ -64,7 +64,6 @@ def build_model(
     Raises:
         InputError: unknown method or backbone, or options that do not fit.
     """
-    size = tuple(config.image_size) if isinstance(config.image_size, list) else config.image_size
     if config.method == "mlvpt":
         return MLVPT(
             config.backbone,
@@ -77,7 +76,7 @@ def build_model(
             isolate_prompts=config.isolate_prompts,
             norm_output=config.norm_output,
             pretrained=config.pretrained,
-            image_size=size,
+            image_size=config.image_size,
             backbone_checkpoint=config.backbone_checkpoint,
         )
     return baselines.build(config.method, config, class_names)

@@ -80,7 +80,7 @@ class MLVPT(MultiLabelClassifier):
         isolate_prompts: bool = True,
         norm_output: bool | None = None,
         pretrained: bool = True,
-        image_size: int | tuple[int, int] | None = None,
+        image_size: int | Sequence[int] | None = None,
         backbone_checkpoint: str | Path | None = None,
     ) -> None:
         views = tuple(views)

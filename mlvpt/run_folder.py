@@ -87,7 +87,7 @@ class RunFolder:
                 f"the weights of the backbone are not those that {self.path} began with: give the "
                 "same ones, or start a new run with --out."
             )
-        if stored.get("hash") != dataset_hash(splits.train, splits.val):
+        if not same_data(stored, splits):
             raise InputError(
                 f"the data changed since {self.path} began (images, labels or split differ from "
                 "split.json): restore it, or start a new run with --out."
@@ -126,6 +126,11 @@ class RunFolder:
             self.model.rename(old)
         new.rename(self.model)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def same_data(stored: dict[str, Any], splits: Splits) -> bool:
+    """Whether the content of a run's split.json is of these images, labels and held-out part."""
+    return stored.get("hash") == dataset_hash(splits.train, splits.val)
 
 
 def _frozen_hash(model: MultiLabelClassifier) -> str | None:

@@ -74,12 +74,11 @@ def build(method: str, config: ModelConfig, class_names: Sequence[str]) -> Multi
         options["n_prompts"] = config.n_prompts
     if method.startswith("vpt_"):
         options["depth"] = method.removeprefix("vpt_")
-    size = tuple(config.image_size) if isinstance(config.image_size, list) else config.image_size
     model = BASELINES[method](
         config.backbone,
         class_names,
         pretrained=config.pretrained,
-        image_size=size,
+        image_size=config.image_size,
         backbone_checkpoint=config.backbone_checkpoint,
         **options,
     )

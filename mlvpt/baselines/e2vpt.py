@@ -9,17 +9,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..prompts import PromptedViT
-from .pooled import FrozenPooledClassifier
-
-NEEDS = (
-    "E2VPT adds keys and values inside attention, so it has no plain form and needs timm's own "
-    "Block and Attention with a plain Linear as attn.qkv: merge an adapter that stands there, "
-    "or choose VPT."
-)
+from .pooled import AttentionPromptedViT, FrozenPooledClassifier
 
 
-class KeyValuePromptedViT(PromptedViT):
+class KeyValuePromptedViT(AttentionPromptedViT):
     """Deep prompts, masked token by token and segment by segment, and key-value prompts.
 
     Every attention gets further keys and values of its own, one parameter for both, which no
@@ -33,6 +26,8 @@ class KeyValuePromptedViT(PromptedViT):
         token_mask: (P, 1), segment_mask: (P, S) buffers of 0 and 1, the same in all blocks.
     """
 
+    change = "E2VPT adds keys and values"
+
     def __init__(
         self,
         backbone: VisionTransformer,
@@ -42,9 +37,7 @@ class KeyValuePromptedViT(PromptedViT):
         n_segments: int = 16,
         **options: Any,
     ) -> None:
-        super().__init__(backbone, n_prompts, isolate_prompts=False, **options)
-        if not self.has_prefix_form:
-            raise InputError(NEEDS)
+        super().__init__(backbone, n_prompts, **options)
         if n_prompts < 1 or n_key_values < 1:
             raise InputError("E2VPT needs at least one prompt and one key-value prompt.")
         if n_segments < 1 or self.embed_dim % n_segments:
@@ -57,10 +50,6 @@ class KeyValuePromptedViT(PromptedViT):
         self.key_values = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
         self.register_buffer("token_mask", torch.ones(n_prompts, 1))
         self.register_buffer("segment_mask", torch.ones(n_prompts, n_segments))
-
-    def forward_plain(self, images: Tensor) -> Tensor:
-        """Refused: timm's own blocks take no further keys and values."""
-        raise InputError(NEEDS)
 
     def block_inputs(self) -> list[tuple[Tensor, Tensor | None]]:
         mask = self.token_mask * self.segment_mask  # (P, S)

@@ -1,7 +1,7 @@
 """One vector per image, one linear classifier: the reading that most baselines share."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -57,6 +57,32 @@ class PooledClassifier(MultiLabelClassifier):
         """Score every class: (B, 3, H, W) -> logits (B, K)."""
         pooled = self.tokens(images).mean(dim=1)  # (B, D)
         return MLVPTOutput(self.head(pooled.to(self.head.weight.dtype)))
+
+
+class AttentionPromptedViT(PromptedViT):
+    """Prompts that change attention itself, which timm's own blocks cannot run: no plain form.
+
+    Attributes:
+        change: method and what it does, for the message.
+    """
+
+    change: str
+
+    def __init__(self, backbone: VisionTransformer, n_prompts: int, **options: Any) -> None:
+        super().__init__(backbone, n_prompts, isolate_prompts=False, **options)
+        if not self.has_prefix_form:
+            self._refuse()
+
+    def forward_plain(self, images: Tensor) -> Tensor:
+        """Refused: it would leave out what these prompts change."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise InputError(
+            f"{self.change} inside attention, so it has no plain form and needs timm's own Block "
+            "and Attention with a plain Linear as attn.qkv: merge an adapter that stands there, or "
+            "choose VPT."
+        )
 
 
 class FrozenPooledClassifier(PooledClassifier):

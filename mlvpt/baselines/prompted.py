@@ -7,10 +7,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..errors import InputError
 from ..prefix import attend, finish_block, project_heads
-from ..prompts import PromptedViT
-from .pooled import FrozenPooledClassifier
+from .pooled import AttentionPromptedViT, FrozenPooledClassifier
 
 
 class LinearProbe(FrozenPooledClassifier):
@@ -61,14 +59,7 @@ class VPT(FrozenPooledClassifier):
         self.prompt(n_prompts, depth=depth, isolate_prompts=False)
 
 
-NEEDS = (
-    "GateVPT scales the scores inside attention, so it has no plain form and needs timm's own "
-    "Block and Attention with a plain Linear as attn.qkv: merge an adapter that stands there, "
-    "or choose VPT."
-)
-
-
-class GatedPromptedViT(PromptedViT):
+class GatedPromptedViT(AttentionPromptedViT):
     """Shallow prompts whose change by each block is gated, with a temperature per attention.
 
     With Z the tokens, P the prompts among them, g = sigmoid(gate) and t the temperature of a block:
@@ -80,6 +71,8 @@ class GatedPromptedViT(PromptedViT):
     [0.01, 10].
     """
 
+    change = "GateVPT scales the scores"
+
     def __init__(
         self,
         backbone: VisionTransformer,
@@ -88,16 +81,10 @@ class GatedPromptedViT(PromptedViT):
         gate_init: float = -5.0,
         **options: Any,
     ) -> None:
-        super().__init__(backbone, n_prompts, depth="shallow", isolate_prompts=False, **options)
-        if not self.has_prefix_form:
-            raise InputError(NEEDS)
+        super().__init__(backbone, n_prompts, depth="shallow", **options)
         n_blocks = len(backbone.blocks)
         self.gate = nn.Parameter(torch.full((n_blocks - 1,), gate_init))
         self.temperature = nn.Parameter(torch.ones(n_blocks))
-
-    def forward_plain(self, images: Tensor) -> Tensor:
-        """Refused: timm's own blocks know no temperature."""
-        raise InputError(NEEDS)
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.has_prefix_form:
