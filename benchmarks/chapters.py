@@ -18,7 +18,7 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm.auto import tqdm
 
-from mlvpt.record import make_record
+from mlvpt.training.record import make_record
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "results" / "chapters.jsonl"

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from mlvpt import plots
 from mlvpt.experts import GroupExperts
 from mlvpt.prompts import PromptedViT
-from mlvpt.record import make_record
+from mlvpt.training.record import make_record
 
 RESULTS = Path(__file__).parents[1] / "results"
 FORMS = ("plain", "prefix", "unprompted")

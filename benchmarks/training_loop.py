@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mlvpt.interrupts import StopSignals
-from mlvpt.record import write_record
-from mlvpt.run_folder import RunFolder
-from mlvpt.run_state import Run, make_accelerator
-from mlvpt.settings import from_dict
-from mlvpt.training import train_epoch
+from mlvpt.training.folder import RunFolder
+from mlvpt.training.interrupts import StopSignals
+from mlvpt.training.loop import train_epoch
+from mlvpt.training.recipes import from_dict
+from mlvpt.training.record import write_record
+from mlvpt.training.run import Run, make_accelerator
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mlvpt import settings
 from mlvpt.datasets.voc import VOC_CLASSES
-from mlvpt.record import write_record
-from mlvpt.training import train
+from mlvpt.training import recipes
+from mlvpt.training.loop import train
+from mlvpt.training.record import write_record
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict
     share = options.images / 5011
     write_devkit(folder, {"trainval": options.images, "test": max(1, round(4952 * share))})
     generated = time.perf_counter() - began
-    values = settings.read_dict(settings.recipe_path("voc2007_vit_b16_in1k"))
+    values = recipes.read_dict(recipes.recipe_path("voc2007_vit_b16_in1k"))
     values["data"]["root"] = str(folder)
     values["model"]["pretrained"] = False
     values["optim"] |= {
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict
         "compile": options.compile,
         "device": options.device,
     }
-    summary = train(settings.from_dict(values), folder / "run")
+    summary = train(recipes.from_dict(values), folder / "run")
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     speeds = [line["images_per_second"] for line in lines]
     results = {

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LabelGroups": "grouping",
+    "LabelGroups": "labels",
     "group_labels": "grouping",
-    "label_statistics": "grouping",
+    "label_statistics": "datasets.shipped",
     "MLVPT": "model",
     "MLVPTOutput": "model",
     "PromptedViT": "prompts",
@@ -39,13 +39,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .errors import InputError
-    from .experts import GroupExperts
-    from .grouping import LabelGroups, group_labels, label_statistics
-    from .losses import AsymmetricLoss, MLVPTLoss
-    from .metrics import average_precision, multilabel_metrics
-    from .model import MLVPT, MLVPTOutput
-    from .prompts import PromptedViT
+    from mlvpt.datasets.shipped import label_statistics
+    from mlvpt.errors import InputError
+    from mlvpt.experts import GroupExperts
+    from mlvpt.grouping import group_labels
+    from mlvpt.labels import LabelGroups
+    from mlvpt.losses import AsymmetricLoss, MLVPTLoss
+    from mlvpt.metrics import average_precision, multilabel_metrics
+    from mlvpt.model import MLVPT, MLVPTOutput
+    from mlvpt.prompts import PromptedViT
 
 
 def __getattr__(name: str) -> Any:

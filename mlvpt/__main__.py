@@ -2,7 +2,7 @@
 
 import sys
 
-from mlvpt.cli import main
+from mlvpt.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

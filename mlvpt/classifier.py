@@ -12,13 +12,11 @@ from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .backbones import backbone_hash, check_promptable, create_backbone
-from .datasets.base import to_rgb
-from .datasets.transforms import eval_transform, normalize
-from .errors import InputError
-from .files import atomic_path, read_json, sha256_of_file, write_json
-from .grouping import LabelGroups
-from .label_groups import check_class_names
+from mlvpt.backbones import backbone_hash, check_promptable, create_backbone
+from mlvpt.errors import InputError
+from mlvpt.files import atomic_path, read_json, sha256_of_file, write_json
+from mlvpt.images import eval_transform, normalize, to_rgb
+from mlvpt.labels import LabelGroups, check_class_names
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
 
@@ -276,7 +274,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
 
 def _methods() -> dict[str, type[MultiLabelClassifier]]:
     """Every classifier class by name: the subclasses, and theirs."""
-    from . import baselines, model  # noqa: F401  defines the subclasses
+    from mlvpt import baselines, model  # noqa: F401  defines the subclasses
 
     found, waiting = {}, [MultiLabelClassifier]
     while waiting:

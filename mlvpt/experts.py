@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import InputError
+from mlvpt.errors import InputError
 
 
 class GroupExperts(nn.Module):

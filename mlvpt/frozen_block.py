@@ -180,9 +180,17 @@ def _norm_backward(norm: nn.LayerNorm, d: Tensor, x: Tensor, mean: Tensor, rstd:
     )[0]
 
 
-if LINEAR is not None and LINEAR not in flop_registry:  # a reloaded module is counted already
+# For torch.utils.flop_counter, which does not know these operations. A reloaded module, or another
+# version of torch, counts them already.
+if LINEAR is not None and LINEAR not in flop_registry:
 
     @register_flop_formula(LINEAR)
-    def _count(x_shape: tuple[int, ...], *_, out_shape: tuple[int, ...], **__) -> int:
-        """For torch.utils.flop_counter, which does not know the operation."""
+    def _count_linear(x_shape: tuple[int, ...], *_, out_shape: tuple[int, ...], **__) -> int:
         return 2 * math.prod(out_shape) * x_shape[-1]
+
+
+if FLASH not in flop_registry:
+
+    @register_flop_formula(FLASH)
+    def _count_attention(q_shape: tuple[int, ...], k_shape: tuple[int, ...], *_, **__) -> int:
+        return 4 * math.prod(q_shape) * k_shape[-2]  # (B, H, T, d) by (B, H, N, d), and by values

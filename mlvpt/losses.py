@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import InputError
+from mlvpt.errors import InputError
 
 BRANCHES = ("co", "dc", "co_gate", "dc_gate")
 

@@ -12,11 +12,11 @@ from typing import Any
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .classifier import MultiLabelClassifier
-from .errors import InputError
-from .experts import GroupExperts
-from .grouping import LabelGroups
-from .prompts import PromptedViT
+from mlvpt.classifier import MultiLabelClassifier
+from mlvpt.errors import InputError
+from mlvpt.experts import GroupExperts
+from mlvpt.labels import LabelGroups
+from mlvpt.prompts import PromptedViT
 
 
 @dataclass

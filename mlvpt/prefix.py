@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
-from . import frozen_block
+from mlvpt import frozen_block
 
 
 def image_block(

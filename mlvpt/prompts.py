@@ -16,9 +16,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .backbones import check_promptable, reads_after_norm
-from .errors import InputError
-from .prefix import (
+from mlvpt.backbones import check_promptable, reads_after_norm
+from mlvpt.errors import InputError
+from mlvpt.prefix import (
     attend,
     finish_block,
     has_prefix_form,

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from mlvpt.results import load
-from mlvpt.settings import recipe_names, recipe_path
-from mlvpt.statistics import summarise
+from mlvpt.studies.statistics import summarise
+from mlvpt.training.recipes import recipe_names, recipe_path
 
 TITLES = {
     "mlvpt": "ML-VPT",

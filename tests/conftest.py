@@ -13,7 +13,7 @@ def tiny_csv(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_csv, tmp_path_factory) -> Path:
-    from mlvpt.training import train
+    from mlvpt.training.loop import train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     train(tiny_config(tiny_csv), folder, progress=False)

@@ -15,22 +15,21 @@ from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
+from mlvpt.datasets.shipped import authors_groups, label_statistics
 from mlvpt.errors import InputError
 from mlvpt.grouping import (
     CHUNK,
-    LabelGroups,
-    authors_groups,
     conditional_probabilities,
     cooccurrence_affinity,
     cooccurrence_counts,
     exclusion_affinity,
     group_labels,
     kmeans_groups,
-    label_statistics,
     random_groups,
     single_group,
     spectral_groups,
 )
+from mlvpt.labels import LabelGroups
 
 AFFINITIES = {"co": cooccurrence_affinity, "dc": exclusion_affinity}
 
@@ -462,7 +461,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, groups, monkeypatch):
 # Documentation
 
 
-@pytest.mark.parametrize("name", ["grouping", "label_groups", "shipped_statistics", "spectral"])
+@pytest.mark.parametrize("name", ["grouping", "labels", "datasets.shipped"])
 def test_examples_in_docstrings_give_what_they_show(name):
     result = doctest.testmod(importlib.import_module(f"mlvpt.{name}"), extraglobs={"np": np})
     assert result.attempted > 0

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
-import mlvpt.metric_analysis
 import mlvpt.metrics
 from mlvpt.errors import InputError
 from mlvpt.grouping import cooccurrence_counts
@@ -366,7 +365,7 @@ def test_unusable_input_is_refused_in_words(call, message):
         call()
 
 
-@pytest.mark.parametrize("module", [mlvpt.metrics, mlvpt.metric_analysis])
+@pytest.mark.parametrize("module", [mlvpt.metrics])
 def test_examples_in_docstrings_give_what_they_show(module):
     result = doctest.testmod(module)
     assert result.attempted > 0

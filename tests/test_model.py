@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_prompts import tiny_vit
+from tiny_vits import tiny_vit
 
 from mlvpt import MLVPT, LabelGroups
 from mlvpt.backbones import create_backbone

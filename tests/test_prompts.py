@@ -10,6 +10,7 @@ from timm.models.vision_transformer import (
     ResPostBlock,
     VisionTransformer,
 )
+from tiny_vits import tiny_vit
 from torch import nn
 
 from mlvpt import frozen_block
@@ -31,15 +32,6 @@ FAMILIES = {
     "non_square": {"img_size": (32, 16)},
     "no_final_norm": {"final_norm": False},
 }
-
-
-def tiny_vit(**options) -> VisionTransformer:
-    torch.manual_seed(0)
-    defaults = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2}
-    vit = VisionTransformer(**{**defaults, "num_classes": 0, **options})
-    for parameter in vit.parameters():  # biases, scales and tokens away from 0 and 1
-        nn.init.trunc_normal_(parameter, mean=parameter.mean().item(), std=0.2)
-    return vit
 
 
 def images_for(vit: VisionTransformer, batch_size: int = 2, dtype=torch.float32) -> torch.Tensor:

@@ -17,13 +17,13 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from ..classifier import WEIGHTS, MultiLabelClassifier
-from ..config import ModelConfig
-from ..errors import InputError
-from .e2vpt import E2VPT
-from .prompted import VPT, GateVPT, LinearProbe
-from .query_head import QueryHead
-from .tuned import BitFit, FullFineTuning, LoRA
+from mlvpt.baselines.e2vpt import E2VPT
+from mlvpt.baselines.prompted import VPT, GateVPT, LinearProbe
+from mlvpt.baselines.query_head import QueryHead
+from mlvpt.baselines.tuned import BitFit, FullFineTuning, LoRA
+from mlvpt.classifier import WEIGHTS, MultiLabelClassifier
+from mlvpt.errors import InputError
+from mlvpt.training.config import ModelConfig
 
 __all__ = [
     "BASELINES",

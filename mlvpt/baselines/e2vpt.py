@@ -8,8 +8,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..errors import InputError
-from .pooled import AttentionPromptedViT, FrozenPooledClassifier
+from mlvpt.baselines.pooled import AttentionPromptedViT, FrozenPooledClassifier
+from mlvpt.errors import InputError
 
 
 class KeyValuePromptedViT(AttentionPromptedViT):

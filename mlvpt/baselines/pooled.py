@@ -6,10 +6,10 @@ from typing import Any, NoReturn
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..classifier import MultiLabelClassifier
-from ..errors import InputError
-from ..model import MLVPTOutput
-from ..prompts import PromptedViT, check_images
+from mlvpt.classifier import MultiLabelClassifier
+from mlvpt.errors import InputError
+from mlvpt.model import MLVPTOutput
+from mlvpt.prompts import PromptedViT, check_images
 
 
 class PooledClassifier(MultiLabelClassifier):

@@ -7,8 +7,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..prefix import attend, finish_block, project_heads
-from .pooled import AttentionPromptedViT, FrozenPooledClassifier
+from mlvpt.baselines.pooled import AttentionPromptedViT, FrozenPooledClassifier
+from mlvpt.prefix import attend, finish_block, project_heads
 
 
 class LinearProbe(FrozenPooledClassifier):

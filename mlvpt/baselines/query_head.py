@@ -8,10 +8,10 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..classifier import MultiLabelClassifier
-from ..errors import InputError
-from ..model import MLVPTOutput
-from ..prompts import PromptedViT
+from mlvpt.classifier import MultiLabelClassifier
+from mlvpt.errors import InputError
+from mlvpt.model import MLVPTOutput
+from mlvpt.prompts import PromptedViT
 
 
 class QueryHead(MultiLabelClassifier):

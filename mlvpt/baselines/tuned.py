@@ -5,8 +5,8 @@ from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 
-from ..errors import InputError
-from .pooled import TunedPooledClassifier
+from mlvpt.baselines.pooled import TunedPooledClassifier
+from mlvpt.errors import InputError
 
 
 class FullFineTuning(TunedPooledClassifier):

@@ -1,6 +1,7 @@
 """Data sets: one class, `MultiLabelDataset`, and a loader for each source."""
 
-from mlvpt.datasets.base import MultiLabelDataset, open_rgb
+from mlvpt.datasets.base import MultiLabelDataset
+from mlvpt.datasets.cache import DecodedCache
 from mlvpt.datasets.check import Problem, check_dataset
 from mlvpt.datasets.coco import load_coco, load_coco_json
 from mlvpt.datasets.export import export_scenes
@@ -9,7 +10,6 @@ from mlvpt.datasets.manifest import load_manifest
 from mlvpt.datasets.nuswide import load_nuswide
 from mlvpt.datasets.scenes import load_scenes
 from mlvpt.datasets.splits import Splits, load_splits, stratified_split
-from mlvpt.datasets.transforms import DecodedCache, eval_transform, normalize, train_transform
 from mlvpt.datasets.visual_genome import load_visual_genome
 from mlvpt.datasets.voc import load_voc
 
@@ -19,7 +19,6 @@ __all__ = [
     "Problem",
     "Splits",
     "check_dataset",
-    "eval_transform",
     "export_scenes",
     "load_coco",
     "load_coco_json",
@@ -30,8 +29,5 @@ __all__ = [
     "load_splits",
     "load_visual_genome",
     "load_voc",
-    "normalize",
-    "open_rgb",
     "stratified_split",
-    "train_transform",
 ]

@@ -5,85 +5,17 @@ images come from is one argument: a sequence whose items are paths, uint8 arrays
 """
 
 import copy
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch.utils.data import Dataset
 
 from mlvpt.errors import InputError
-
-# What Pillow raises on a damaged or foreign file, over its formats and versions.
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image as 8-bit RGB, upright.
-
-    EXIF rotation is applied. Transparency is composited on white, as a web page would show it.
-    16-bit grey is scaled (65535 becomes 255), where Pillow's own conversion clips; 32-bit integer
-    and float grey have no fixed range, so theirs is stretched from minimum to maximum.
-
-    Args:
-        image: of any size and mode.
-
-    Returns:
-        An image of mode RGB.
-    """
-    sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    try:
-        image = ImageOps.exif_transpose(image)
-    except UNREADABLE:
-        image.load()  # only the EXIF block is broken: keep the picture. If it is, this raises.
-    if sixteen_bit or image.mode in ("I", "F"):
-        grey = np.asarray(image).astype(np.float64)
-        low, high = (0.0, 65535.0) if sixteen_bit else (grey.min(), grey.max())
-        scaled = (grey - low) * (255.0 / max(high - low, 1e-12))
-        image = Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
-    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        # Pillow converts the premultiplied and palette kinds to RGBA in one or two steps.
-        image = image.convert({"La": "LA", "PA": "RGBA"}.get(image.mode, "RGBA")).convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def open_rgb(path: str | Path) -> Image.Image:
-    """Read an image file as upright 8-bit RGB (see `to_rgb`).
-
-    Args:
-        path: a file in any format Pillow reads; unicode, spaces and upper-case suffixes are fine.
-
-    Returns:
-        A fully decoded image of mode RGB; the file is closed.
-
-    Raises:
-        InputError: the file is missing, empty, truncated, or no image. Names the path and remedy.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no image file {path}: check the path.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes): download or copy it again, or remove it.")
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except UNREADABLE as error:
-        raise InputError(
-            f"{path} is truncated or not an image ({type(error).__name__}: {error}): "
-            "download or copy it again, or remove it from the data set."
-        ) from error
+from mlvpt.images import open_rgb, to_rgb
 
 
 def check_targets(targets: Any, n_classes: int) -> np.ndarray:

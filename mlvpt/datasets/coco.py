@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlvpt.datasets.base import MultiLabelDataset
-from mlvpt.datasets.files import ImageFiles, first_existing, require, require_file
+from mlvpt.datasets.image_files import ImageFiles, first_existing, require, require_file
 from mlvpt.errors import InputError
 
 # Outlines of objects are four fifths of the file and say nothing about labels. The match is an

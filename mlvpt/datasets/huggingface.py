@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mlvpt.datasets.base import UNREADABLE, MultiLabelDataset, open_rgb, to_rgb
+from mlvpt.datasets.base import MultiLabelDataset
 from mlvpt.errors import InputError
+from mlvpt.images import UNREADABLE, open_rgb, to_rgb
 
 
 def load_huggingface(

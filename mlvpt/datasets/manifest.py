@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlvpt.datasets.base import MultiLabelDataset
-from mlvpt.datasets.files import ImageFiles, require_file
+from mlvpt.datasets.image_files import ImageFiles, require_file
 from mlvpt.errors import InputError
 
 CELLS = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}

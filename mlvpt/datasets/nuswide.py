@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mlvpt.datasets.base import MultiLabelDataset
-from mlvpt.datasets.files import ImageFiles, first_existing, require
+from mlvpt.datasets.image_files import ImageFiles, first_existing, require
 from mlvpt.errors import InputError
 
 # More damaged labels than this in one file mean a damaged file, not the known slip of the pen.

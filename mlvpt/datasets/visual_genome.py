@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mlvpt.datasets.base import MultiLabelDataset
-from mlvpt.datasets.files import ImageFiles, require
+from mlvpt.datasets.image_files import ImageFiles, require
 from mlvpt.errors import InputError
 
 TEST_SHARE = 10  # one image in ten is a test image

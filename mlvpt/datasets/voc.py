@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mlvpt.datasets.base import MultiLabelDataset
-from mlvpt.datasets.files import IMAGE_SUFFIXES, ImageFiles, require
+from mlvpt.datasets.image_files import IMAGE_SUFFIXES, ImageFiles, require
 from mlvpt.errors import InputError
 
 VOC_CLASSES = (

@@ -1,20 +1,25 @@
 """Every figure of the book and the command line: functions that return matplotlib Axes."""
 
-from .attention import attention_grid, label_attention_grid
-from .clusters import agreement_curves, embedding_scatter
-from .cost import cost_by_size
-from .gates import gate_heatmap
-from .groups import affinity_heatmap, cooccurrence_heatmap, group_graph
-from .images import image_grid
-from .labels import class_frequencies, partner_effect
-from .measures import loss_curves, precision_recall, threshold_curves
-from .method import method_map
-from .prefix import mask_figure, prefix_figure, prompting_cost
-from .results import map_against_parameters, paired_differences, result_bars, result_curves
-from .samples import prediction_grid
-from .speed import heads_memory, speed_figure
-from .strength import strength_curves
-from .style import (
+from mlvpt.plots.attention import attention_grid, label_attention_grid
+from mlvpt.plots.clusters import agreement_curves, embedding_scatter
+from mlvpt.plots.cost import cost_by_size
+from mlvpt.plots.gates import gate_heatmap
+from mlvpt.plots.groups import affinity_heatmap, cooccurrence_heatmap, group_graph
+from mlvpt.plots.images import image_grid
+from mlvpt.plots.labels import class_frequencies, partner_effect
+from mlvpt.plots.measures import loss_curves, precision_recall, threshold_curves
+from mlvpt.plots.method import method_map
+from mlvpt.plots.prefix import mask_figure, prefix_figure, prompting_cost
+from mlvpt.plots.results import (
+    map_against_parameters,
+    paired_differences,
+    result_bars,
+    result_curves,
+)
+from mlvpt.plots.samples import prediction_grid
+from mlvpt.plots.speed import heads_memory, speed_figure
+from mlvpt.plots.strength import strength_curves
+from mlvpt.plots.style import (
     CO_COLOR,
     DC_COLOR,
     DIVERGING,
@@ -23,7 +28,7 @@ from .style import (
     method_color,
     style,
 )
-from .training import step_curves, training_curves
+from mlvpt.plots.training import step_curves, training_curves
 
 __all__ = [
     "CO_COLOR",

@@ -12,9 +12,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ..errors import InputError
-from ..label_groups import LabelGroups
-from .style import CO_COLOR, DC_COLOR, style
+from mlvpt.errors import InputError
+from mlvpt.labels import LabelGroups
+from mlvpt.plots.style import CO_COLOR, DC_COLOR, style
 
 HEAT = "inferno"  # bright is much, on a grey picture
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ..errors import InputError
-from .style import group_colors, style
+from mlvpt.errors import InputError
+from mlvpt.plots.style import group_colors, style
 
 MARKERS = "osD^vP*X"
 

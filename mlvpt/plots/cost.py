@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from .prefix import prompting_cost
-from .style import BLUE, ORANGE, style
+from mlvpt.plots.prefix import prompting_cost
+from mlvpt.plots.style import BLUE, ORANGE, style
 
 
 def cost_by_size(

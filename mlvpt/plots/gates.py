@@ -10,9 +10,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ..errors import InputError
-from ..label_groups import LabelGroups, check_class_names
-from .style import SEQUENTIAL, group_colors, style
+from mlvpt.errors import InputError
+from mlvpt.labels import LabelGroups, check_class_names
+from mlvpt.plots.style import SEQUENTIAL, group_colors, style
 
 
 def gate_heatmap(

@@ -13,9 +13,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from ..errors import InputError
-from ..label_groups import LabelGroups, check_class_names
-from .style import SEQUENTIAL, group_colors, style
+from mlvpt.errors import InputError
+from mlvpt.labels import LabelGroups, check_class_names
+from mlvpt.plots.style import SEQUENTIAL, group_colors, style
 
 VIEW_LABELS = {"co": "CO affinity", "dc": "DC affinity"}
 

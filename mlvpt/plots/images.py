@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from .style import style
+from mlvpt.plots.style import style
 
 
 def image_grid(

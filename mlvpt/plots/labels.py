@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from .groups import _names, _square
-from .style import BLUE, GREY, ORANGE, style
+from mlvpt.plots.groups import _names, _square
+from mlvpt.plots.style import BLUE, GREY, ORANGE, style
 
 
 def class_frequencies(

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import nn
 
-from ..metrics import average_precision
-from .style import BLUE, GREEN, GREY, ORANGE, group_colors, style
+from mlvpt.metrics import average_precision
+from mlvpt.plots.style import BLUE, GREEN, GREY, ORANGE, group_colors, style
 
 LINES = ("-", "--", "-.", ":")
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from numpy.typing import ArrayLike
 
-from ..grouping import LabelGroups, cooccurrence_affinity, exclusion_affinity
-from .style import BLUE, CO_COLOR, DC_COLOR, ORANGE, style
+from mlvpt.grouping import cooccurrence_affinity, exclusion_affinity
+from mlvpt.labels import LabelGroups
+from mlvpt.plots.style import BLUE, CO_COLOR, DC_COLOR, ORANGE, style
 
 WIDTH, HEIGHT = 100, 55  # units of the drawing
 PATCH_COLOR, BOX_COLOR = "#D9D9D9", "#F3F3F3"

@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlvpt.label_groups import LabelGroups
-
-from .style import CO_COLOR, DC_COLOR, style
+from mlvpt.labels import LabelGroups
+from mlvpt.plots.style import CO_COLOR, DC_COLOR, style
 
 MOST_LABELS = 12  # bars that fit beside a picture
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
 from numpy.typing import ArrayLike
 
-from ..errors import InputError
-from .style import BLUE, GREY, ORANGE, SKY, style
+from mlvpt.errors import InputError
+from mlvpt.plots.style import BLUE, GREY, ORANGE, SKY, style
 
 Work = Literal["image", "once", "never"]  # for every image; once for the whole batch; not at all
 

@@ -1,7 +1,8 @@
 """Figures of recorded runs: means with their spread, curves, cost against quality, differences.
 
-They read lines of `mlvpt.statistics.summarise`: one dict per variant with the mean of each measure
-(a fraction), its standard deviation under NAME_std and paired differences under NAME_vs_base.
+They read lines of `mlvpt.studies.statistics.summarise`: one dict per variant with the mean of each
+measure (a fraction), its standard deviation under NAME_std and paired differences under
+NAME_vs_base.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..errors import InputError
-from .style import GREY, ORANGE, group_colors, method_color, style
+from mlvpt.errors import InputError
+from mlvpt.plots.style import GREY, ORANGE, group_colors, method_color, style
 
 NAMES = {
     "val_mAP": "mAP on val",

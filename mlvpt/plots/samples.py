@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from .style import style
+from mlvpt.plots.style import style
 
 FOUND, MISSED, WRONG = "#1b6e3a", "#8a5a00", "#a3123a"
 

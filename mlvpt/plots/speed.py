@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREY, style
+from mlvpt.plots.style import BLUE, GREY, style
 
 FORMS = {"prefix": BLUE, "unprompted": "#bdbdbd"}
 

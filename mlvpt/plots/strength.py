@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..errors import InputError
-from .style import BROWN, SKY, method_color, style
+from mlvpt.errors import InputError
+from mlvpt.plots.style import BROWN, SKY, method_color, style
 
 MARKERS = "osD^vPX"  # methods stay apart without colour, too
 ONE_VIEW = {"co_only": SKY, "dc_only": BROWN}  # variants of ML-VPT, which are no methods

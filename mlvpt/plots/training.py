@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..errors import InputError
-from .style import BLUE, GREY, ORANGE, group_colors, method_color, style
+from mlvpt.errors import InputError
+from mlvpt.plots.style import BLUE, GREY, ORANGE, group_colors, method_color, style
 
 
 def step_curves(losses: Sequence[float], rates: Sequence[float], window: int = 10) -> Figure:

@@ -1,0 +1,1 @@
+"""The command line, `mlvpt COMMAND ...`: it parses, and calls the rooms that work."""

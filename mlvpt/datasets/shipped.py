@@ -1,0 +1,102 @@
+"""The label statistics and label groups that ship with the package (mlvpt/data/README.md)."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from mlvpt.errors import InputError
+from mlvpt.labels import LabelGroups
+
+# name: (file, images counted, where the counts come from)
+STATISTICS = {
+    "voc2007": (
+        "voc2007_trainval_cooccurrence.csv",
+        5011,
+        "PASCAL VOC2007 ImageSets/Main/*_trainval.txt, label 1 only",
+    ),
+    "coco2014": (
+        "coco2014_train_cooccurrence.csv",
+        82081,
+        "COCO2014 training set, images with at least one label",
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelStatistics:
+    """Label counts of a training set.
+
+    Attributes:
+        counts: (K, K) int64 co-occurrence counts, read-only.
+        class_names: K names.
+        n_images: images counted.
+        source: where the counts come from.
+    """
+
+    counts: np.ndarray
+    class_names: tuple[str, ...]
+    n_images: int
+    source: str
+
+
+def label_statistics(name: str) -> LabelStatistics:
+    """The shipped label counts of "voc2007" (trainval) or "coco2014" (train).
+
+    Raises:
+        InputError: another name.
+
+    Example:
+        >>> voc = label_statistics("voc2007")
+        >>> voc.n_images, voc.class_names[14], voc.counts[14, 14].item()
+        (5011, 'person', 2008)
+    """
+    file_name, n_images, source = _entry(name)
+    with (resources.files("mlvpt.data") / file_name).open(encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    counts = np.array([row[1:] for row in rows], dtype=np.int64)
+    counts.setflags(write=False)
+    return LabelStatistics(counts, tuple(header[1:]), n_images, source)
+
+
+def authors_groups(name: str, n_groups: int) -> LabelGroups:
+    """The groups that the authors of ML-VPT released for "voc2007" or "coco2014".
+
+    Args:
+        name: "voc2007" or "coco2014".
+        n_groups: 2, 3, 5 or 8.
+
+    Raises:
+        InputError: another name or number.
+
+    Example:
+        >>> authors_groups("voc2007", 2).n_classes
+        20
+    """
+    _entry(name)
+    text = (resources.files("mlvpt.data") / f"{name}_authors_groups.json").read_text(
+        encoding="utf-8"
+    )
+    content = json.loads(text)
+    released = content["groups_by_number_of_groups"]
+    if str(n_groups) not in released:
+        raise InputError(
+            f"The authors released {', '.join(released)} groups for {name}, not {n_groups}."
+        )
+    co, dc = (np.empty(len(content["classes"]), dtype=np.int64) for _ in range(2))
+    for view, groups in ((co, "co"), (dc, "dc")):
+        for number, members in enumerate(released[str(n_groups)][groups]):
+            view[members] = number
+    return LabelGroups(co, dc, n_groups, content["classes"])
+
+
+def _entry(name: str) -> tuple[str, int, str]:
+    if name not in STATISTICS:
+        raise InputError(
+            f"There are no label statistics for {name!r}; shipped are {', '.join(STATISTICS)}."
+        )
+    return STATISTICS[name]

@@ -1,0 +1,228 @@
+"""Predictions for image files: batched, as a table, JSON, CSV or annotated pictures.
+
+A file that cannot be read is named, and does not keep the others from being answered.
+"""
+
+import csv
+import glob
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mlvpt.datasets import MultiLabelDataset
+from mlvpt.errors import InputError
+from mlvpt.files import atomic_path, write_json
+from mlvpt.images import eval_transform, normalize, open_rgb
+from mlvpt.training.evaluation import predict_dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says about some files.
+
+    Attributes:
+        paths: N files that could be read.
+        probabilities: (N, K) in [0, 1].
+        class_names: K names.
+        thresholds: (K,) a probability that reaches its threshold is a label.
+        problems: {path: sentence} of the files that could not be read.
+    """
+
+    paths: list[Path]
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+    thresholds: np.ndarray
+    problems: dict[Path, str]
+
+    def labels(self, index: int) -> dict[str, float]:
+        """{class name: probability} of the labels of one file, most probable first."""
+        row = self.probabilities[index]
+        order = [int(k) for k in np.argsort(-row) if row[k] >= self.thresholds[k]]
+        return {self.class_names[k]: float(row[k]) for k in order}
+
+    def table(self) -> str:
+        """A line per file: its name, and its labels with their probabilities in percent."""
+        width = max((len(str(path)) for path in self.paths), default=0)
+        lines = []
+        for index, path in enumerate(self.paths):
+            found = [f"{name} {100 * p:.1f}%" for name, p in self.labels(index).items()]
+            lines.append(f"{path!s:<{width}}  {', '.join(found) or '(no label)'}")
+        return "\n".join(lines)
+
+    def to_json(self, path: str | Path) -> None:
+        """Write a list with a dict per file: image, labels, and the probability of every class."""
+        rows = [
+            {
+                "image": str(file),
+                "labels": self.labels(index),
+                "probabilities": dict(
+                    zip(self.class_names, self.probabilities[index].tolist(), strict=True)
+                ),
+            }
+            for index, file in enumerate(self.paths)
+        ]
+        rows += [{"image": str(file), "problem": text} for file, text in self.problems.items()]
+        write_json(path, rows)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write a row per file: image, labels separated by `;`, and a column per class."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(["image", "labels", *self.class_names])
+        for index, file in enumerate(self.paths):
+            numbers = [f"{value:.6f}" for value in self.probabilities[index]]
+            writer.writerow([file, ";".join(self.labels(index)), *numbers])
+        with atomic_path(path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def find_images(patterns: Iterable[str | Path]) -> list[Path]:
+    """The image files that files, folders and globs name, each once, in order.
+
+    Args:
+        patterns: files (taken whatever their suffix), folders (searched through, for suffixes
+            that Pillow knows), and globs such as "photos/**/*.jpg".
+
+    Raises:
+        InputError: a pattern that names nothing, or a folder without images.
+    """
+    Image.init()
+    known = {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN}
+    found: list[Path] = []
+    for pattern in map(str, patterns):
+        path = Path(pattern)
+        if path.is_dir():
+            files = [
+                p for p in sorted(path.rglob("*")) if p.suffix.lower() in known and p.is_file()
+            ]
+        elif path.is_file():
+            files = [path]
+        else:
+            files = [
+                Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()
+            ]
+        if not files:
+            what = "holds no image" if path.is_dir() else "names no file"
+            raise InputError(f"{pattern} {what}: give image files, folders or globs.")
+        found += files
+    return list(dict.fromkeys(found))
+
+
+def predict_files(
+    model: Any,
+    paths: list[Path],
+    *,
+    thresholds: float | np.ndarray = 0.5,
+    batch_size: int = 32,
+    workers: int = 0,
+    on_batch: Callable[[int], None] | None = None,
+) -> Predictions:
+    """Predict the labels of image files.
+
+    Args:
+        model: as `load_model` gives it.
+        paths: image files.
+        thresholds: one in [0, 1] for all classes, or (K,).
+        batch_size, workers, on_batch: see `predict_dataset`.
+
+    Raises:
+        InputError: a threshold outside [0, 1], or another number of them than classes.
+    """
+    names = tuple(model.class_names)
+    thresholds = np.asarray(thresholds, dtype=np.float64)
+    if (
+        thresholds.shape not in ((), (len(names),))
+        or not ((thresholds >= 0) & (thresholds <= 1)).all()
+    ):
+        raise InputError(f"thresholds must be one number in [0, 1] or {len(names)} of them.")
+    dataset = MultiLabelDataset(
+        targets=np.zeros((len(paths), len(names)), np.int8),
+        class_names=names,
+        images=paths,
+        image_ids=[str(path) for path in paths],
+    )
+    probabilities = predict_dataset(
+        model,
+        dataset,
+        batch_size=min(batch_size, len(paths)),
+        workers=workers,
+        skip_corrupt=True,
+        on_batch=on_batch,
+    )
+    bad = np.isnan(probabilities).any(axis=1)
+    return Predictions(
+        [path for path, is_bad in zip(paths, bad, strict=True) if not is_bad],
+        probabilities[~bad],
+        names,
+        np.broadcast_to(thresholds, (len(names),)),
+        {paths[i]: _problem(paths[i]) for i in np.flatnonzero(bad)},
+    )
+
+
+def _problem(path: Path) -> str:
+    try:
+        open_rgb(path)
+    except InputError as error:
+        return str(error)
+    return f"{path} could not be read a moment ago, and now can: predict it again."
+
+
+def check_annotation_folder(paths: Iterable[Path], folder: Path) -> None:
+    """Refuse a folder in which an annotated picture could replace an image.
+
+    Raises:
+        InputError: one of the images lies in it.
+    """
+    if folder.resolve() in {path.resolve().parent for path in paths}:
+        raise InputError(f"{folder} holds the images themselves: annotate into another folder.")
+
+
+def annotate(model: Any, predictions: Predictions, folder: str | Path) -> list[Path]:
+    """Write a picture per file: the image, its labels, and where their groups' prompts look.
+
+    Args:
+        model: the model that predicted.
+        predictions: what it said.
+        folder: made when needed; a picture is called like its image, with .png.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: `folder` holds some of the images themselves.
+    """
+    from mlvpt.plots.predictions import prediction_figure
+
+    folder = Path(folder)
+    check_annotation_folder([*predictions.paths, *predictions.problems], folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    transform = eval_transform(model.image_size)
+    device = next(model.parameters()).device
+    written: list[Path] = []
+    for index, path in enumerate(predictions.paths):
+        image = open_rgb(path)
+        attention = None
+        if model.groups is not None:
+            batch = normalize(transform(image)[None].to(device), model.mean, model.std)
+            with torch.no_grad():
+                attention = model.attention(batch)[0].float().cpu().numpy()  # (views, G, h, w)
+        figure = prediction_figure(
+            image,
+            predictions.labels(index),
+            class_names=predictions.class_names,
+            groups=model.groups,
+            attention=attention,
+            views=model.options.get("views", ["co", "dc"]),
+        )
+        target = folder / f"{path.stem}.png"
+        if target in written:  # two folders may hold files of one name
+            target = folder / f"{path.stem}_{index}.png"
+        figure.savefig(target, dpi=120, bbox_inches="tight")
+        written.append(target)
+    return written

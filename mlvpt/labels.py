@@ -1,0 +1,266 @@
+"""LabelGroups, two partitions of the classes, and the checks that labels and scores pass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlvpt.errors import InputError
+from mlvpt.files import read_json, write_json
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LabelGroups:
+    """The CO and the DC group of every class.
+
+    Attributes:
+        co: (K,) int64 in [0, n_groups): the correlative group of each class, read-only.
+        dc: (K,) int64 in [0, n_groups): the discriminative group of each class, read-only.
+        n_groups: G, groups per view; each has at least one class in each view.
+        class_names: K different names, or None.
+
+    Raises:
+        InputError: a view is not a partition of the same K classes into exactly G groups, or the
+            names do not fit.
+
+    Example:
+        >>> groups = LabelGroups(co=[0, 0, 1], dc=[0, 1, 1], n_groups=2)
+        >>> groups
+        LabelGroups of 3 classes in 2 groups per view
+          CO 0  0, 1
+          CO 1  2
+          DC 0  0
+          DC 1  1, 2
+        >>> groups.co_members
+        [[0, 1], [2]]
+    """
+
+    co: np.ndarray
+    dc: np.ndarray
+    n_groups: int
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        co = _check_view("co", self.co, self.n_groups)
+        dc = _check_view("dc", self.dc, self.n_groups)
+        if len(co) != len(dc):
+            raise InputError(f"co groups {len(co)} classes, but dc groups {len(dc)}.")
+        names = check_class_names(self.class_names, len(co))
+        for field, value in zip(
+            ("co", "dc", "n_groups", "class_names"),
+            (co, dc, int(self.n_groups), names),
+            strict=True,
+        ):
+            object.__setattr__(self, field, value)
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return len(self.co)
+
+    @property
+    def co_members(self) -> list[list[int]]:
+        """The class indices of each CO group."""
+        return _members(self.co, self.n_groups)
+
+    @property
+    def dc_members(self) -> list[list[int]]:
+        """The class indices of each DC group."""
+        return _members(self.dc, self.n_groups)
+
+    def to_dict(self) -> dict:
+        """What `from_dict` reads, of plain JSON types."""
+        return {
+            "n_groups": self.n_groups,
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "co": self.co.tolist(),
+            "dc": self.dc.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict) -> LabelGroups:
+        """LabelGroups from a dict with n_groups, co, dc and, if known, class_names.
+
+        Raises:
+            InputError: an entry is missing or is not what it should be.
+        """
+        if not isinstance(content, dict):
+            raise InputError("Label groups must be a mapping with n_groups, co and dc.")
+        missing = {"n_groups", "co", "dc"} - content.keys()
+        if missing:
+            raise InputError(f"The label groups lack {', '.join(sorted(missing))}.")
+        names = content.get("class_names")
+        return cls(content["co"], content["dc"], content["n_groups"], names)
+
+    def to_json(self, path: str | os.PathLike) -> None:
+        """Write the groups; the file appears whole or not at all.
+
+        It holds a checksum of the rest, so that `from_json` notices a change.
+        """
+        content = self.to_dict()
+        write_json(path, {**content, "sha256": _checksum(content)})
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike) -> LabelGroups:
+        """Read what `to_json` wrote, or a file of your own without the "sha256" entry.
+
+        Raises:
+            InputError: the file is missing, incomplete, altered, or holds no label groups.
+        """
+        content = read_json(path, "the label groups")
+        checksum = content.pop("sha256", None) if isinstance(content, dict) else None
+        try:
+            groups = cls.from_dict(content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        if checksum is not None and checksum != _checksum(groups.to_dict()):
+            raise InputError(
+                f"{path} was altered after it was written. If that was on purpose, delete its "
+                '"sha256" entry.'
+            )
+        return groups
+
+    def __eq__(self, other: object) -> bool:
+        """Same partitions with the same numbers, and the same names."""
+        if not isinstance(other, LabelGroups):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    __hash__ = None
+
+    def __reduce__(self) -> tuple:
+        # Copies and unpickled objects pass the checks again: their arrays are read-only too.
+        return LabelGroups, (self.co, self.dc, self.n_groups, self.class_names)
+
+    def __repr__(self) -> str:
+        names = self.class_names or tuple(str(index) for index in range(self.n_classes))
+        lines = [f"LabelGroups of {self.n_classes} classes in {self.n_groups} groups per view"]
+        for view, groups in (("CO", self.co_members), ("DC", self.dc_members)):
+            for number, members in enumerate(groups):
+                head = f"  {view} {number:<{len(str(self.n_groups - 1))}}  "
+                text = ", ".join(names[index] for index in members)
+                lines += textwrap.wrap(
+                    text,
+                    width=100,
+                    initial_indent=head,
+                    subsequent_indent=" " * len(head),
+                    break_long_words=False,
+                )
+        return "\n".join(lines)
+
+
+def check_class_names(names: Sequence[str] | None, n_classes: int) -> tuple[str, ...] | None:
+    """The names as a tuple, if they are `n_classes` different strings; None stays None."""
+    if names is None:
+        return None
+    iterable = isinstance(names, Iterable) and not isinstance(names, str)
+    if not iterable or not all(isinstance(name, str) for name in names):
+        raise InputError("Class names must be a list of strings, one for each class.")
+    names = tuple(names)
+    if len(names) != n_classes:
+        raise InputError(f"{len(names)} class names were given for {n_classes} classes.")
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
+    if repeated:
+        raise InputError(f"Class names must differ, but {repeated[0]!r} is given more than once.")
+    return names
+
+
+def _check_view(view: str, groups: Sequence[int], n_groups: int) -> np.ndarray:
+    try:
+        groups = np.array(groups)
+    except ValueError:  # lists of different lengths
+        groups = np.array(None)
+    if groups.ndim != 1 or groups.size == 0 or groups.dtype.kind not in "iu":
+        raise InputError(f"{view} must list the group number of each class, as whole numbers.")
+    if isinstance(n_groups, bool) or not isinstance(n_groups, (int, np.integer)) or n_groups < 1:
+        raise InputError(f"n_groups must be a whole number of at least 1, but is {n_groups!r}.")
+    if not np.array_equal(np.unique(groups), np.arange(n_groups)):
+        raise InputError(
+            f"{view} must use every group number from 0 to {n_groups - 1} and no other, but uses "
+            f"{', '.join(map(str, np.unique(groups)))}."
+        )
+    groups = groups.astype(np.int64)
+    groups.setflags(write=False)
+    return groups
+
+
+def _members(groups: np.ndarray, n_groups: int) -> list[list[int]]:
+    return [np.flatnonzero(groups == number).tolist() for number in range(n_groups)]
+
+
+def _checksum(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_targets(targets: ArrayLike) -> np.ndarray:
+    """The labels as an (N, K) array, after refusing what is not a label matrix.
+
+    Args:
+        targets: (N, K) of 1 (present), 0 (absent) and -1 (unknown); bool, integer or float.
+
+    Returns:
+        The same values, not copied when they are an array already.
+
+    Raises:
+        InputError: wrong number of dimensions, no image, no class, NaN, or another value.
+    """
+    try:
+        targets = np.asarray(targets)
+    except ValueError as error:
+        raise InputError(
+            "Labels must be an (N, K) array, but their rows differ in length."
+        ) from error
+    if targets.ndim != 2:
+        raise InputError(
+            f"Labels must be an (N, K) array of N images and K classes, but have shape "
+            f"{targets.shape}."
+        )
+    if targets.size == 0:
+        raise InputError(
+            f"The dataset is empty: its labels have shape {targets.shape}. "
+            "At least one image and one class are needed."
+        )
+    if targets.dtype.kind not in "biuf":
+        raise InputError(f"Labels must be numbers, but have type {targets.dtype}.")
+    valid = (targets == 0) | (targets == 1) | (targets == -1)
+    if not valid.all():
+        image, class_ = np.argwhere(~valid)[0]
+        raise InputError(
+            f"Labels must be 1, 0 or -1 (unknown), but image {image}, class {class_} has "
+            f"{targets[image, class_]}."
+        )
+    return targets
+
+
+def check_scores(targets: ArrayLike, scores: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
+    targets, scores = check_targets(targets), np.asarray(scores, dtype=np.float64)
+    if targets.shape != scores.shape:
+        raise InputError(
+            f"Labels {targets.shape} and {what} {scores.shape} must have the same shape (N, K)."
+        )
+    if np.isnan(scores).any():
+        raise InputError(f"The {what} hold NaN: the model that made them has diverged.")
+    return targets, scores
+
+
+def check_probabilities(probabilities: np.ndarray) -> None:
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise InputError("Probabilities must lie in [0, 1]: apply a sigmoid to logits first.")
+
+
+def check_threshold(threshold: float | ArrayLike, n_classes: int) -> np.ndarray:
+    threshold = np.asarray(threshold, dtype=np.float64)
+    if threshold.shape not in ((), (n_classes,)) or np.isnan(threshold).any():
+        raise InputError(
+            f"The threshold must be one number or one for each of the {n_classes} classes, but "
+            f"has shape {threshold.shape} or holds NaN."
+        )
+    return threshold

@@ -1,0 +1,272 @@
+"""Named variants of one base run, and the studies made of them.
+
+    pooling    the baselines with a linear head: class token or mean of the patches
+    lr_sweep   every method at the same learning rates; val decides
+    baselines  every method at its learning rate
+    ablations  ML-VPT with one part changed at a time
+    strength   five methods as the planted co-occurrence of scenes grows from 0 to 1
+
+Everything is compared on the same data, loop, loss and number of epochs, with the same seeds. A
+seed decides initial weights, order of the images and the clustering, not the data.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlvpt.baselines import BASELINES
+from mlvpt.errors import InputError
+from mlvpt.studies.grid import Job, read_rows, run_grid
+from mlvpt.studies.statistics import results_table, summarise
+from mlvpt.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from mlvpt.training.recipes import check_keys
+
+LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1)
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+BASE = "mlvpt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A change to the base.
+
+    Attributes:
+        name: in tables and rows.
+        changes: settings by dotted name.
+        question: what it asks.
+        paper: the paper's own ablation covers it (section 4.3); otherwise it is ours.
+        prune: E2VPT's second phase, see `grid.Job`.
+    """
+
+    name: str
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    question: str = ""
+    paper: bool = False
+    prune: bool = False
+
+
+def _model(name: str, question: str, paper: bool = False, **changes: Any) -> Variant:
+    return Variant(name, {f"model.{k}": v for k, v in changes.items()}, question, paper)
+
+
+def _loss(name: str, question: str, paper: bool = False, **changes: Any) -> Variant:
+    return Variant(name, {f"loss.{k}": v for k, v in changes.items()}, question, paper)
+
+
+# 16 prompt tokens in the base: 2 views x 4 groups x 2 experts
+ABLATIONS = (
+    Variant(BASE, {}, "the base", paper=True),
+    _model("co_only", "without the DC view", True, views=("co",)),
+    _model("dc_only", "without the CO view", True, views=("dc",)),
+    _model("co_only_x2", "CO alone, as many prompts", views=("co",), experts_per_group=4),
+    _model("dc_only_x2", "DC alone, as many prompts", views=("dc",), experts_per_group=4),
+    _model("random_groups", "groups by chance", group_source="random"),
+    _model("one_group", "no groups, as many prompts", group_source="single", experts_per_group=8),
+    _model("kmeans_groups", "k-means on rows of P(j | i)", group_source="kmeans"),
+    _model("gate_mean", "without mixture: mean over experts", True, gate="mean"),
+    _loss("no_gate_loss", "gates trained by the class loss alone", True, co_gate=0.0, dc_gate=0.0),
+    _model("gate_top1", "only the best expert per class", gate="top1"),
+    _model("groups_2", "groups per view", True, n_groups=2),
+    _model("groups_3", "groups per view", True, n_groups=3),
+    _model("groups_5", "groups per view", True, n_groups=5),
+    _model("experts_1", "experts per group", True, experts_per_group=1),
+    _model("experts_3", "experts per group", True, experts_per_group=3),
+    _model("experts_4", "experts per group", True, experts_per_group=4),
+    _model("shallow", "prompts before the first block only", depth="shallow"),
+    _model("joint_prompts", "prompts attend to each other", isolate_prompts=False),
+    _loss("fused_loss", "the mean logit is trained too", fused=1.0),
+    _loss("bce", "binary cross-entropy", kind="bce"),
+    _loss("focal", "focal loss, gamma 2 on both sides", kind="focal"),
+    _model("before_norm", "tokens before the final norm", norm_output=False),
+    _model("root_1", "tau 1: affinities as counted", root=1.0),
+    _model("root_3", "tau 3", root=3.0),
+    _model("bottleneck_1", "narrower experts", bottleneck=1),
+    _model("bottleneck_20", "wider experts", bottleneck=20),
+)
+
+METHODS = (
+    Variant(BASE, {}, "ML-VPT"),
+    *(Variant(name, {"model.method": name}, kind.__name__) for name, kind in BASELINES.items()),
+)
+PRUNED = Variant("e2vpt_pruned", {"model.method": "e2vpt"}, "E2VPT, pruned and rewound", prune=True)
+POOLED = ("linear_probe", "vpt_deep", "full_finetuning")
+STRENGTH_METHODS = (
+    *(variant for variant in METHODS if variant.name in ("linear_probe", "vpt_deep", BASE)),
+    *(variant for variant in ABLATIONS if variant.name in ("co_only", "dc_only")),
+)
+
+
+def scenes_base() -> TrainConfig:
+    """The base on the embedded data: 16 prompts for every method, 8 epochs, seconds per run.
+
+    Features are pooled over patches: the packaged backbone learned dense labels, and its class
+    token says little (pooling study).
+    """
+    return TrainConfig(
+        data=DataConfig(name="scenes"),
+        model=ModelConfig(
+            backbone="scenes", n_groups=4, experts_per_group=2, n_prompts=16, pool="patches"
+        ),
+        optim=OptimConfig(lr=2e-2, epochs=8, device="auto"),
+    )
+
+
+def change(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """The configuration with settings replaced, by dotted name.
+
+    Raises:
+        InputError: unknown setting, or a value out of range.
+
+    Example:
+        >>> change(TrainConfig(), {"optim.epochs": 2, "model.gate": "mean"}).optim.epochs
+        2
+    """
+    check_keys(list(changes))
+    for key, value in changes.items():
+        section, name = key.split(".")
+        part = dataclasses.replace(getattr(config, section), **{name: value})
+        config = dataclasses.replace(config, **{section: part})
+    return config
+
+
+def ablate(
+    name: str,
+    *,
+    seeds: int = 5,
+    base: TrainConfig | None = None,
+    out: str | Path = "results",
+    workers: int | None = None,
+    quiet: bool = False,
+) -> str:
+    """Make a study, or what is missing of it, and return its table.
+
+    Args:
+        name: pooling, lr_sweep, baselines, ablations, strength, or "all" of them in this order.
+        seeds: number of seeds, 0 to seeds - 1. Pooling and the sweep use the first
+            alone, strength the first three.
+        base: the run that is varied; None is `scenes_base()`. strength is for scenes only.
+        out: folder of the studies' files.
+        workers: see `run_grid`.
+        quiet: print nothing while it runs.
+
+    Returns:
+        The table, mAP in percent; for "all" the tables.
+    """
+    studies: dict[str, Callable[..., list[Job]]] = {
+        "pooling": pooling_jobs,
+        "lr_sweep": sweep_jobs,
+        "baselines": baseline_jobs,
+        "ablations": ablation_jobs,
+        "strength": strength_jobs,
+    }
+    base = scenes_base() if base is None else base
+    if seeds < 1:
+        raise InputError(f"seeds is {seeds}: ask for at least one.")
+    if name == "all":
+        chosen = [s for s in studies if s != "strength" or base.data.name == "scenes"]
+    elif name in studies:
+        chosen = [name]
+    else:
+        raise InputError(f"There is no study {name!r}: choose all, {', '.join(studies)}.")
+    tables = []
+    for study in chosen:
+        jobs = studies[study](base, range(seeds), Path(out))
+        tuned = study in ("baselines", "ablations", "strength")
+        if tuned and not quiet and not best_lrs(base, Path(out)):
+            print(
+                f"{study}: {out} has no sweep of this base, so every method takes the learning "
+                f"rate {base.optim.lr:g}; `mlvpt ablate lr_sweep` makes one."
+            )
+        rows = run_grid(jobs, Path(out) / f"{study}.jsonl", workers=workers, quiet=quiet)
+        reference = BASE if study in ("baselines", "ablations") else None
+        tables.append(f"{study}\n{results_table(summarise(rows, reference))}")
+    return "\n\n".join(tables)
+
+
+def pooling_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
+    """Both poolings of the baselines that a frozen or tuned feature decides most."""
+    pools = [
+        Variant(f"{name}, {pool}", {"model.method": name, "model.pool": pool})
+        for name in POOLED
+        for pool in ("class", "patches")
+    ]
+    return _jobs(pools, base, seeds[:1])
+
+
+def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
+    """Every method at every learning rate."""
+    base = change(base, {"model.pool": best_pool(base, out)})
+    sweep = [
+        Variant(f"{method.name}, {lr:g}", {**method.changes, "optim.lr": lr})
+        for method in METHODS
+        for lr in LEARNING_RATES
+    ]
+    return _jobs(sweep, base, seeds[:1])
+
+
+def baseline_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
+    """Every method at its own learning rate."""
+    base = change(base, {"model.pool": best_pool(base, out)})
+    return _jobs(_tuned((*METHODS, PRUNED), base, out), base, seeds)
+
+
+def ablation_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
+    """ML-VPT with one part changed, all at ML-VPT's learning rate."""
+    base = change(base, {"model.pool": best_pool(base, out)})
+    return _jobs(_tuned(ABLATIONS, base, out), base, seeds)
+
+
+def strength_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
+    """Five methods at five strengths of the planted co-occurrence."""
+    base = change(base, {"model.pool": best_pool(base, out)})
+    grown = [
+        Variant(f"{v.name}, {strength:g}", {**v.changes, "data.strength": strength})
+        for v in _tuned(STRENGTH_METHODS, base, out)
+        for strength in STRENGTHS
+    ]
+    return _jobs(grown, base, seeds[:3])
+
+
+def best_pool(base: TrainConfig, out: Path) -> str | None:
+    """The pooling with the better mean val mAP in the pooling study; the base's own without it."""
+    found: dict[str, list[float]] = {}
+    for row in _rows_of(pooling_jobs(base, range(1), out), out / "pooling.jsonl"):
+        found.setdefault(row["variant"].split(", ")[1], []).append(row["val_mAP"])
+    if not found:
+        return base.model.pool
+    return max(found, key=lambda pool: sum(found[pool]) / len(found[pool]))
+
+
+def best_lrs(base: TrainConfig, out: Path) -> dict[str, float]:
+    """The learning rate with the best val mAP of each method in the sweep over this base."""
+    found: dict[str, dict[float, float]] = {}
+    for row in _rows_of(sweep_jobs(base, range(1), out), out / "lr_sweep.jsonl"):
+        method, lr = row["variant"].split(", ")
+        found.setdefault(method, {})[float(lr)] = row["val_mAP"]
+    return {method: max(scores, key=scores.get) for method, scores in found.items()}
+
+
+def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:
+    """The recorded rows of these jobs; those of another base, which lie there too, are not."""
+    keys = {job.key for job in jobs}
+    return [row for row in read_rows(path) if row["key"] in keys]
+
+
+def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Variant]:
+    """The variants, each at its method's learning rate of the sweep if there is one."""
+    rates = best_lrs(base, out)
+    tuned = []
+    for variant in variants:
+        lr = rates.get(variant.changes.get("model.method", BASE), base.optim.lr)
+        tuned.append(dataclasses.replace(variant, changes={"optim.lr": lr, **variant.changes}))
+    return tuned
+
+
+def _jobs(variants: Sequence[Variant], base: TrainConfig, seeds: Sequence[int]) -> list[Job]:
+    """Seed by seed, so that a grid cut short has all variants with fewer seeds."""
+    return [
+        Job(v.name, change(base, {**v.changes, "optim.seed": seed}), v.prune)
+        for seed in seeds
+        for v in variants
+    ]

@@ -1,0 +1,86 @@
+"""What a run is measured by beyond mAP: the drop, induced false positives, look-alikes."""
+
+from typing import Any
+
+import numpy as np
+
+from mlvpt.grouping import cooccurrence_counts
+from mlvpt.metrics import induced_false_positives
+from mlvpt.training.config import TrainConfig
+from mlvpt.training.data import load_data
+from mlvpt.training.evaluation import predict_dataset, readable_rows
+
+
+def look_alike_confusion(
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    pairs: tuple[tuple[int, int], ...],
+    thresholds: float | np.ndarray = 0.5,
+) -> float:
+    """How often one of two look-alikes is predicted where only the other is present.
+
+    Args:
+        targets: (N, K) of 1, 0, -1.
+        probabilities: (N, K) in [0, 1].
+        pairs: the look-alikes, as class indices.
+        thresholds: one, or (K,); a probability that reaches it is a prediction.
+
+    Returns:
+        Fraction of (image, pair) with exactly one of the pair present in which the other is
+        predicted; NaN where there is none.
+
+    Example:
+        >>> look_alike_confusion(np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.7], [0.1, 0.8]]),
+        ...     ((0, 1),))
+        0.5
+    """
+    predicted = probabilities >= thresholds
+    confused = [
+        predicted[(targets[:, one] == 1) & (targets[:, other] == 0), other]
+        for a, b in pairs
+        for one, other in ((a, b), (b, a))
+    ]
+    found = np.concatenate([np.empty(0, bool), *confused])
+    return float(found.mean()) if len(found) else float("nan")
+
+
+def measure(model: Any, config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any]:
+    """The measures of a trained model, as a flat dict of fractions.
+
+    Per test split: mAP, CF1 and OF1 at thresholds tuned on val, and the induced false positives
+    (`metrics.induced_false_positives`: mean probability, and rate at those thresholds; None where
+    no two classes co-occur often enough). For scenes also the drop (mAP on test less mAP on
+    test_shifted) and look-alike confusion at the tuned thresholds.
+    """
+    from mlvpt.datasets.scenes import LOOK_ALIKES
+
+    splits = load_data(config.data, config.optim.seed)
+    results = summary["results"]
+    found: dict[str, Any] = {}
+    for split, metrics in results["metrics"].items():
+        found[f"{split}_mAP"] = round(metrics["mAP"], 5)
+        for name in ("CF1", "OF1"):
+            found[f"{split}_{name}"] = round(metrics["at_tuned"][name], 5)
+    if "test_shifted" in results["metrics"]:
+        found["drop"] = round(found["test_mAP"] - found["test_shifted_mAP"], 5)
+    counts = cooccurrence_counts(splits.train.targets)
+    thresholds = np.array(list(results["thresholds"].values()))
+    for split, dataset in splits.tests.items():
+        probabilities = predict_dataset(
+            model,
+            dataset,
+            workers=config.optim.workers,
+            skip_corrupt=config.data.skip_corrupt,
+        )
+        targets, probabilities = readable_rows(dataset.targets, probabilities)
+        try:
+            induced = induced_false_positives(targets, probabilities, counts, threshold=thresholds)
+        except ValueError:  # no class pair co-occurs often enough, as in scenes without structure
+            induced = {"probability_difference": None, "rate_difference": None}
+        for quantity in ("probability", "rate"):
+            value = induced[f"{quantity}_difference"]
+            found[f"{split}_induced_{quantity}"] = None if value is None else round(value, 5)
+        if config.data.name == "scenes":
+            confusion = look_alike_confusion(targets, probabilities, LOOK_ALIKES, thresholds)
+            found[f"{split}_look_alike"] = round(confusion, 5)
+    return found

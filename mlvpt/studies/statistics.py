@@ -1,0 +1,165 @@
+"""Means, standard deviations and paired tests over seeds."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from mlvpt.errors import InputError
+
+EXACT_UP_TO = 16  # differences; 2^16 sign patterns are still quick
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n - 1); the latter NaN for a single value.
+
+    Example:
+        >>> mean_std([1.0, 2.0, 3.0])
+        (2.0, 1.0)
+    """
+    values = np.asarray(values, dtype=float)
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def paired_test(values: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
+    """Compare two methods measured with the same seeds.
+
+    Args:
+        values: (n,) of the method.
+        base: (n,) of what it is compared with, seed by seed in the same order.
+
+    Returns:
+        dict: n, difference (mean of values - base), std of the differences, t_p (two-sided paired
+        t-test), permutation_p (two-sided sign-flip test, exact up to 16 pairs, else 10,000 random
+        flips). NaN where n < 2. With n pairs permutation_p cannot be below 2 / 2^n: 0.0625 for 5.
+
+    Example:
+        >>> found = paired_test([3.0, 4.0, 5.0], [1.0, 3.0, 2.0])
+        >>> found["difference"], found["permutation_p"]
+        (2.0, 0.25)
+    """
+    values, base = np.asarray(values, dtype=float), np.asarray(base, dtype=float)
+    if values.shape != base.shape or values.ndim != 1 or len(values) == 0:
+        raise InputError("A paired test needs two lists of the same length, one value per seed.")
+    differences = values - base
+    mean, std = mean_std(differences)
+    result = {"n": len(differences), "difference": mean, "std": std}
+    if len(differences) < 2:
+        return {**result, "t_p": math.nan, "permutation_p": math.nan}
+    # without spread the t statistic is 0 / 0 or infinite
+    t_p = float(stats.ttest_rel(values, base).pvalue) if std > 1e-12 else float(mean == 0)
+    return {**result, "t_p": t_p, "permutation_p": _sign_flip(differences)}
+
+
+def _sign_flip(differences: np.ndarray) -> float:
+    """Share of sign patterns whose mean is at least as far from 0 as the one observed."""
+    n = len(differences)
+    if n <= EXACT_UP_TO:
+        signs = np.array(list(itertools.product((1, -1), repeat=n)))  # (2^n, n)
+    else:
+        signs = np.random.default_rng(0).choice((1, -1), size=(10_000, n))
+        signs[0] = 1  # the observed pattern counts, so p is never 0
+    means = np.abs((signs * differences).mean(axis=1))
+    return float((means >= abs(differences.mean()) - 1e-12).mean())
+
+
+def summarise(
+    rows: Sequence[dict[str, Any]],
+    base: str | None = None,
+    measures: Sequence[str] = ("val_mAP", "test_mAP", "test_shifted_mAP", "drop"),
+) -> list[dict[str, Any]]:
+    """One line per variant from one row per run.
+
+    Args:
+        rows: runs: "variant", "seed" and the measures; "trained_parameters" and "seconds" too.
+        base: the variant that the others are compared with, over the seeds both have.
+        measures: keys of the rows; a measure that a run does not have is left out.
+
+    Raises:
+        InputError: no row of the base, or two rows of one variant and seed.
+
+    Returns:
+        In order of first appearance: {variant, n, trained_parameters, seconds, and per measure:
+        its mean, its std as MEASURE_std, and against the base the dict of `paired_test` as
+        MEASURE_vs_base}. Fractions.
+    """
+    by_variant: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        runs = by_variant.setdefault(row["variant"], {})
+        if row["seed"] in runs:
+            raise InputError(
+                f"{row['variant']}, seed {row['seed']} has two rows, from different settings: "
+                "summarise one of them."
+            )
+        runs[row["seed"]] = row
+    if base is not None and base not in by_variant:
+        raise InputError(f"There is no run of {base!r} to compare with: run it first.")
+    lines = []
+    for variant, runs in by_variant.items():
+        line: dict[str, Any] = {"variant": variant, "n": len(runs)}
+        for key in ("trained_parameters", "seconds"):
+            values = [row[key] for row in runs.values() if key in row]
+            line[key] = float(np.median(values)) if values else math.nan
+        for measure in measures:
+            values = [row[measure] for row in runs.values() if row.get(measure) is not None]
+            if not values:
+                continue
+            line[measure], line[f"{measure}_std"] = mean_std(values)
+            shared = sorted(runs.keys() & by_variant[base].keys()) if base else []
+            shared = [s for s in shared if by_variant[base][s].get(measure) is not None]
+            if shared and variant != base:
+                line[f"{measure}_vs_base"] = paired_test(
+                    [runs[seed][measure] for seed in shared],
+                    [by_variant[base][seed][measure] for seed in shared],
+                )
+        lines.append(line)
+    return lines
+
+
+def results_table(lines: Sequence[dict[str, Any]]) -> str:
+    """Lines of `summarise` as an aligned table in percent.
+
+    Differences from the base (Δ) are followed by the p value of the paired t-test, which one seed
+    does not have.
+    """
+    columns = [("val", "val_mAP"), ("test", "test_mAP"), ("shifted", "test_shifted_mAP")]
+    columns = [c for c in (*columns, ("drop", "drop")) if any(c[1] in line for line in lines)]
+    compared = [c for c in columns if any(f"{c[1]}_vs_base" in line for line in lines)]
+    compared = [c for c in compared if c[1] != "val_mAP"]
+    table = [
+        [
+            "variant",
+            "seeds",
+            "trained",
+            *[name for name, _ in columns],
+            *[f"Δ {name} (p)" for name, _ in compared],
+            "time",
+        ]
+    ]
+    for line in lines:
+        cells = [line["variant"], str(line["n"]), f"{line['trained_parameters']:,.0f}"]
+        for _, key in columns:
+            mean, std = (100 * line.get(k, math.nan) for k in (key, f"{key}_std"))
+            cells.append(f"{mean:.1f} ± {std:.1f}" if std == std else f"{mean:.1f}")
+        for _, key in compared:
+            cells.append(_difference(line.get(f"{key}_vs_base")))
+        table.append([*cells, f"{line['seconds']:.0f} s"])
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    )
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    """A result of `paired_test` as "+1.2 (0.03)"; one pair has no p value, the base nothing."""
+    if found is None:
+        return ""
+    text = f"{100 * found['difference']:+.1f}"
+    return text if math.isnan(found["t_p"]) else f"{text} ({found['t_p']:.2f})"

@@ -1,0 +1,135 @@
+"""From a configuration to a model: the groups, the method by name, the loss; and back from disk."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from mlvpt import baselines
+from mlvpt.classifier import MultiLabelClassifier
+from mlvpt.errors import InputError
+from mlvpt.files import read_json
+from mlvpt.grouping import (
+    conditional_probabilities,
+    cooccurrence_counts,
+    group_labels,
+    kmeans_groups,
+    random_groups,
+    single_group,
+)
+from mlvpt.labels import LabelGroups
+from mlvpt.losses import AsymmetricLoss, MLVPTLoss
+from mlvpt.model import MLVPT
+from mlvpt.training.config import LossConfig, ModelConfig
+
+
+def build_groups(
+    config: ModelConfig, targets: np.ndarray, class_names: list[str], seed: int
+) -> LabelGroups:
+    """The label groups that a configuration asks for.
+
+    Args:
+        config: its group_source, n_groups and root are used.
+        targets: (N, K) in {1, 0, -1}, of the training split alone.
+        class_names: K names.
+        seed: of the clustering, or of the draw for random groups.
+
+    Returns:
+        LabelGroups.
+    """
+    source, n_groups, names = config.group_source, config.n_groups, class_names
+    if source == "single":
+        return single_group(len(names), names)
+    if source == "random":
+        return random_groups(len(names), n_groups, seed, names)
+    if source == "kmeans":
+        rows = conditional_probabilities(cooccurrence_counts(targets))  # (K, K) P(j | i)
+        return kmeans_groups(rows, n_groups, seed, names)
+    return group_labels(targets, n_groups=n_groups, root=config.root, seed=seed, class_names=names)
+
+
+def build_model(
+    config: ModelConfig, groups: LabelGroups, class_names: list[str]
+) -> MultiLabelClassifier:
+    """The method named by `config.method`, not yet trained.
+
+    Args:
+        config: every setting of the model.
+        groups: LabelGroups; a baseline without groups ignores them.
+        class_names: K names.
+
+    Returns:
+        MLVPT, or a baseline: forward(images) gives an object with `.logits` (B, K).
+
+    Raises:
+        InputError: unknown method or backbone, or options that do not fit.
+    """
+    if config.method == "mlvpt":
+        return MLVPT(
+            config.backbone,
+            groups,
+            experts_per_group=config.experts_per_group,
+            bottleneck=config.bottleneck,
+            views=config.views,
+            gate=config.gate,
+            depth=config.depth,
+            isolate_prompts=config.isolate_prompts,
+            norm_output=config.norm_output,
+            pretrained=config.pretrained,
+            image_size=config.image_size,
+            backbone_checkpoint=config.backbone_checkpoint,
+        )
+    return baselines.build(config.method, config, class_names)
+
+
+def model_folder(path: str | Path) -> Path:
+    """The folder with the model: of a run, its best one; else `path` itself.
+
+    Raises:
+        InputError: a folder without a model, or no such folder.
+    """
+    folder = Path(path)
+    if (folder / "model").is_dir():
+        return folder / "model"
+    if (folder / "checkpoints").is_dir():
+        raise InputError(f"the run {folder} has no model yet: let its first epoch end.")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise InputError(f"{folder} holds no model: give a run folder or one of save_pretrained.")
+    if not folder.is_dir() and (len(folder.parts) != 2 or folder.is_absolute()):
+        raise InputError(f"there is no run folder {folder}: check the path.")
+    return folder
+
+
+def load_model(path: str | Path) -> MultiLabelClassifier:
+    """A trained model of any method, in eval mode.
+
+    Args:
+        path: a run folder, a folder of save_pretrained, or a Hugging Face repository id.
+
+    Raises:
+        InputError: a file is missing or altered, or the backbone's weights are others.
+    """
+    folder = model_folder(path)
+    checkpoint = None
+    if folder != Path(path) and (Path(path) / "config.json").is_file():  # a run knows its backbone
+        settings = read_json(Path(path) / "config.json", "the run's configuration")
+        checkpoint = settings.get("model", {}).get("backbone_checkpoint")
+    return MultiLabelClassifier.from_pretrained(folder, backbone_checkpoint=checkpoint).eval()
+
+
+def build_loss(config: LossConfig) -> nn.Module:
+    """The criterion: called as criterion(output, targets) with targets (B, K) in {1, 0, -1}."""
+    if config.kind == "asl":
+        single = AsymmetricLoss(config.gamma_neg, config.gamma_pos, config.clip)
+    elif config.kind == "focal":  # Lin et al., ICCV 2017: one exponent for both sides
+        single = AsymmetricLoss(config.gamma_neg, config.gamma_neg)
+    else:
+        single = AsymmetricLoss(0.0, 0.0)
+    return MLVPTLoss(
+        single,
+        co=config.co,
+        dc=config.dc,
+        co_gate=config.co_gate,
+        dc_gate=config.dc_gate,
+        fused=config.fused,
+    )

@@ -1,0 +1,256 @@
+"""Data for a run: its splits, and loaders whose order and augmentation can be resumed anywhere.
+
+The order of an epoch is a function of (seed, epoch), and the randomness of an image's augmentation
+of (seed, epoch, index). So a run continued at step n of an epoch sees exactly what it would have
+seen, whatever the number of workers and devices.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mlvpt.datasets import DecodedCache, MultiLabelDataset, load_scenes, load_splits
+from mlvpt.errors import InputError
+from mlvpt.training.config import DataConfig
+
+
+class Splits(NamedTuple):
+    """train, val: MultiLabelDataset; tests: {"test": ..., ...}, evaluated once at the end."""
+
+    train: MultiLabelDataset
+    val: MultiLabelDataset
+    tests: dict[str, MultiLabelDataset]
+
+
+def dataset_hash(*datasets: MultiLabelDataset) -> str:
+    """SHA-256 over class names, image ids and targets, to recognise a changed data set."""
+    digest = hashlib.sha256()
+    for dataset in datasets:
+        digest.update("\0".join(dataset.class_names).encode())
+        digest.update("\0".join(dataset.image_ids).encode())
+        digest.update(np.ascontiguousarray(dataset.targets, dtype=np.int8).tobytes())
+    return digest.hexdigest()
+
+
+class AugmentedImages(Dataset):
+    """Training images by (epoch, index); the augmentation is a function of both and the seed.
+
+    Args:
+        dataset: images and targets.
+        transform: PIL image to uint8 tensor (3, H, W), drawing from torch's generator alone.
+        image_size: (H, W).
+        seed: of the run.
+        skip_corrupt: give an unreadable image as zeros with all targets -1, which the loss
+            ignores, instead of raising.
+    """
+
+    def __init__(
+        self,
+        dataset: MultiLabelDataset,
+        transform: Callable[[Any], torch.Tensor],
+        image_size: tuple[int, int],
+        seed: int,
+        skip_corrupt: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.image_size = image_size
+        self.seed = seed
+        self.skip_corrupt = skip_corrupt
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, index = key
+        target = torch.from_numpy(self.dataset.targets[index])
+        try:
+            image = self.dataset.load_image(index)
+        except InputError:
+            if not self.skip_corrupt:
+                raise
+            return torch.zeros(3, *self.image_size, dtype=torch.uint8), torch.full_like(target, -1)
+        seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
+        with torch.random.fork_rng(devices=[]):  # leaves the loop's own random stream alone
+            torch.default_generator.manual_seed(seed)
+            return self.transform(image), target
+
+
+class EpochBatches:
+    """Batches of (epoch, index) keys in an order that is a function of (seed, epoch).
+
+    Every image occurs at most once per epoch; the incomplete last batch is dropped, as in the
+    release. `share` consecutive batches make one global batch, one for each process.
+
+    Args:
+        n_images: N.
+        batch_size: images per global batch; lowered to N if there are fewer.
+        share: number of processes, which must divide the batch size.
+        seed: of the run.
+
+    Attributes:
+        epoch, start: set both before iterating; `start` is the global batch to begin with.
+    """
+
+    def __init__(self, n_images: int, batch_size: int, share: int, seed: int) -> None:
+        if n_images < share:
+            raise InputError(f"{n_images} training images cannot be shared by {share} processes.")
+        batch_size = min(batch_size, n_images // share * share)
+        if batch_size % share:
+            raise InputError(
+                f"optim.batch_size {batch_size} cannot be shared evenly by {share} processes: "
+                f"choose a multiple of {share}."
+            )
+        self.n_images = n_images
+        self.batch_size = batch_size // share  # Accelerate reads it
+        self.drop_last = False  # nothing incomplete is ever given out
+        self.share = share
+        self.seed = seed
+        self.per_epoch = n_images // batch_size
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        return (self.per_epoch - self.start) * self.share
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_images)
+        size = self.batch_size
+        for batch in range(self.start * self.share, self.per_epoch * self.share):
+            yield [(self.epoch, int(i)) for i in order[batch * size : (batch + 1) * size]]
+
+
+class EvaluationImages(Dataset):
+    """Images through a deterministic transform, each with whether it could be read.
+
+    Args:
+        dataset: images; its targets are not used.
+        transform: PIL image to uint8 tensor (3, H, W).
+        image_size: (H, W).
+        skip_corrupt: give an unreadable image as (zeros, False) instead of raising.
+    """
+
+    def __init__(
+        self,
+        dataset: MultiLabelDataset,
+        transform: Callable[[Any], torch.Tensor],
+        image_size: tuple[int, int],
+        skip_corrupt: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.image_size = image_size
+        self.skip_corrupt = skip_corrupt
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, bool]:
+        try:
+            return self.transform(self.dataset.load_image(index)), True
+        except InputError:
+            if not self.skip_corrupt:
+                raise
+            return torch.zeros(3, *self.image_size, dtype=torch.uint8), False
+
+
+def make_loader(
+    images: Dataset, batches: Sequence[Any] | EpochBatches, workers: int, on_gpu: bool = False
+) -> DataLoader:
+    """A DataLoader over given batches, with pinned memory for a GPU.
+
+    There are never more workers than processors; what is loaded does not depend on their number.
+    """
+    workers = min(workers, n_cores())
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=on_gpu,
+        persistent_workers=workers > 0 and isinstance(batches, EpochBatches),
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_worker if workers else None,
+        generator=torch.Generator(),  # starting a loader must not draw from the loop's stream
+    )
+
+
+def n_cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name, checked; "auto" is the CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    try:
+        device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+        )
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise InputError(f"the device {name!r} cannot be used here ({reason}).") from None
+    return device
+
+
+def _start_worker(_: int) -> None:
+    """Ctrl-C reaches every process of the terminal; only the main one must act on it."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def load_data(config: DataConfig, seed: int) -> Splits:
+    """Load the splits that a configuration names.
+
+    Args:
+        config: which data.
+        seed: of the split of training images into train and val.
+
+    Raises:
+        InputError: no root where one is needed, or anything the loader refuses.
+    """
+    found = load_splits(
+        config.name,
+        config.root,
+        image_root=config.image_root,
+        val_fraction=config.val_fraction,
+        seed=seed,
+        difficult=config.difficult,
+        n_images=config.n_images,
+        strength=config.strength,
+    )
+    tests = {} if found.test is None else {"test": found.test}
+    if config.name == "scenes":
+        tests["test_shifted"] = load_scenes("test_shifted")
+    for name, part in {"training": found.train, "validation": found.val}.items():
+        if not len(part):
+            raise InputError(f"the data set {config.name} has no {name} images: check its files.")
+    return Splits(found.train, found.val, tests)
+
+
+def cached(splits: Splits, image_size: tuple[int, int], config: DataConfig) -> Splits:
+    """Keep decoded images of train and val in memory, sharing `config.cache_gb` by their numbers.
+
+    They are stored at the image size, a third larger for the transform that crops.
+    """
+    if not config.cache_gb:
+        return splits
+    margin = 4 / 3 if config.transform == "ours" else 1
+    total = len(splits.train) + len(splits.val)
+    parts = []
+    for part, scale in ((splits.train, margin), (splits.val, 1)):
+        size = tuple(round(side * scale) for side in image_size)
+        parts.append(DecodedCache(part, size, config.cache_gb * len(part) / total))
+    return Splits(*parts, splits.tests)

@@ -1,0 +1,144 @@
+"""Where a number comes from: the record that accompanies every result.
+
+A record is a JSON-able dict with the keys "command", "commit", "seed", "device", "versions",
+"seconds", "peak_memory_mb" and "results". The files of results/ are such records.
+"""
+
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlvpt.files import write_json
+
+PACKAGES = ("torch", "timm", "accelerate", "scikit-learn", "numpy")
+
+
+def command() -> str:
+    """The command line of this process, as a reader would type it, without machine paths."""
+    program = Path(sys.argv[0])
+    start = ["mlvpt"] if program.name in ("mlvpt", "__main__.py") else ["python", program.name]
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(start + words)
+
+
+def commit() -> str | None:
+    """The commit that the package runs from, "-dirty" with uncommitted changes; None if unknown."""
+    here = Path(__file__).resolve()
+    # installed into an environment inside somebody's own repository, the package is not of it
+    known = _git("ls-files", "--error-unmatch", here.name, folder=here.parent)
+    describe = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    return _git(*describe, folder=here.parent) if known else None
+
+
+def _git(*words: str, folder: Path) -> str | None:
+    """What a git command prints in the folder; None if it fails, or prints nothing."""
+    try:
+        result = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (result.returncode == 0 and result.stdout.strip()) or None
+
+
+def device_name(device: Any = None) -> str:
+    """The accelerator's name, or the processor's with its number of threads.
+
+    Args:
+        device: a torch.device; None: the accelerator if there is one.
+    """
+    import torch
+
+    kind = device.type if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda":
+        return torch.cuda.get_device_name(device)
+    if kind != "cpu":
+        return kind
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # not Linux: the short name has to do
+    n_threads = torch.get_num_threads()
+    return f"{name}, {n_threads} thread{'s' if n_threads > 1 else ''}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def peak_memory_mb(device: Any = None) -> float | None:
+    """Largest memory so far in MiB: of the GPU if `device` is one, else of this process.
+
+    None where the system does not tell (Windows).
+    """
+    import torch
+
+    if device is not None and device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def make_record(
+    results: Any, *, seconds: float, seed: int | list[int] | None = None, device: Any = None
+) -> dict[str, Any]:
+    """Wrap results in the record of how they came about.
+
+    Args:
+        results: anything JSON can hold.
+        seconds: wall time of the work.
+        seed: the seed, or the list of seeds.
+        device: the torch.device it ran on; None: the accelerator if there is one.
+
+    Returns:
+        JSON-able dict, keys as in the module's docstring.
+    """
+    return {
+        "command": command(),
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "seed": seed,
+        "device": device_name(device),
+        "versions": versions(),
+        "seconds": round(seconds, 2),
+        "peak_memory_mb": peak_memory_mb(device),
+        "results": results,
+    }
+
+
+def write_record(path: str | Path, results: Any, **how: Any) -> dict[str, Any]:
+    """Write `make_record(results, **how)` to `path` as JSON, whole or not at all."""
+    made = make_record(results, **how)
+    write_json(path, made)
+    return made
+
+
+@contextmanager
+def stopwatch() -> Iterator[dict[str, float]]:
+    """Measure a block: `with stopwatch() as took: ...; took["seconds"]`."""
+    took = {"seconds": 0.0}
+    start = time.perf_counter()
+    try:
+        yield took
+    finally:
+        took["seconds"] = time.perf_counter() - start

@@ -1,0 +1,219 @@
+"""The built book in a real browser: run `make book` first. Outside addresses are blocked."""
+
+import functools
+import os
+import re
+import shutil
+import threading
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+HTML = Path(os.environ.get("MLVPT_BOOK_HTML", ROOT / "_build" / "html"))
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
+CHAPTER = "book/02_grouping"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+needs_book = pytest.mark.skipif(
+    not (HTML / f"{TOC['root']}.html").is_file(), reason="the book is not built: make book"
+)
+
+
+class Addresses(HTMLParser):
+    """What a page links to, shows and can be linked at."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.targets, self.ids = [], set()
+        self.feed((HTML / page).read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids |= {attributes.get("id"), attributes.get("name")}
+        self.targets += filter(None, (attributes.get("href"), attributes.get("src")))
+
+
+@needs_book
+@pytest.mark.parametrize("page", PAGES)
+def test_internal_links_and_images_lead_somewhere(page):
+    broken = []
+    for target in Addresses(f"{page}.html").targets:
+        parts = urlsplit(target)
+        if parts.scheme or parts.netloc:
+            continue
+        file = (HTML / page).parent / unquote(parts.path) if parts.path else HTML / f"{page}.html"
+        file = file.resolve()
+        if not file.exists():
+            broken.append(target)
+        elif parts.fragment and file.suffix == ".html":
+            home = file.relative_to(HTML.resolve()).as_posix()
+            if unquote(parts.fragment) not in ids_of(home):
+                broken.append(target)
+    assert broken == []
+
+
+@functools.lru_cache
+def ids_of(page):
+    return Addresses(page).ids
+
+
+@needs_book
+def test_the_built_book_stays_small():
+    assert sum(file.stat().st_size for file in HTML.rglob("*")) < 25_000_000
+
+
+# In the browser
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(HTML))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    driver = shutil.which("chromedriver")
+    if CHROMIUM is None or driver is None:
+        pytest.skip("chromium and its chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    options.page_load_strategy = "eager"  # blocked outside scripts must not hold the page up
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+        "--window-size=1280,1600",
+    ):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(executable_path=driver)
+    chrome = webdriver.Chrome(options=options, service=service)
+    chrome.set_page_load_timeout(60)
+    yield chrome
+    chrome.quit()
+
+
+def width(browser, pixels):
+    size = {"width": pixels, "height": 1600, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def until(browser, script, seconds=20):
+    """Wait until a JavaScript expression is true, and give its value."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, seconds).until(lambda b: b.execute_script(f"return {script}"))
+
+
+def visit(browser, url):
+    browser.get(url)
+    until(browser, "document.readyState === 'complete'")
+
+
+@needs_book
+@pytest.mark.parametrize("page", PAGES)
+def test_page_opens_without_console_error_and_without_scrolling_sideways(browser, address, page):
+    width(browser, 1280)
+    browser.get_log("browser")  # those of the page before
+    visit(browser, f"{address}/{page}.html")
+    errors = [
+        entry["message"]
+        for entry in browser.get_log("browser")
+        if entry["level"] == "SEVERE" and not re.match(r"https://", entry["message"])
+    ]
+    assert errors == []
+    images = "[...document.querySelectorAll('article img')]"
+    browser.execute_script(f"{images}.forEach(i => i.loading = 'eager')")
+    until(browser, f"{images}.every(i => i.complete)")
+    assert browser.execute_script(f"return {images}.filter(i => !i.naturalWidth).length") == 0
+    assert browser.execute_script(f"return {images}.filter(i => !i.alt).length") == 0
+    for pixels in (1280, 390):
+        width(browser, pixels)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= pixels
+
+
+@needs_book
+def test_search_finds_affinity(browser, address):
+    width(browser, 1280)
+    visit(browser, f"{address}/search.html?q=affinity")
+    found = until(
+        browser, "[...document.querySelectorAll('#search-results li a')].map(a => a.href)"
+    )
+    assert any("02_grouping" in link for link in found)
+
+
+@needs_book
+def test_copy_button_copies_the_code_of_its_cell(browser, address):
+    width(browser, 1280)
+    visit(browser, f"{address}/{CHAPTER}.html")
+    buttons = "document.querySelectorAll('div.cell_input button.copybtn')"
+    n_buttons = until(browser, f"{buttons}.length")
+    assert n_buttons == browser.execute_script(
+        "return document.querySelectorAll('div.cell_input pre').length"
+    )
+    # what the button hands to the clipboard, where headless browsers have none
+    text = browser.execute_script(
+        f"const b = {buttons}[1]; const seen = [];"
+        "document.execCommand = () => { seen.push(getSelection().toString()); return true };"
+        "b.click(); return seen[0] || null"
+    )
+    code = browser.execute_script(
+        "return document.querySelectorAll('div.cell_input pre')[1].innerText"
+    )
+    assert text
+    assert text.split() == code.split()
+
+
+@needs_book
+def test_folded_cells_and_solutions_open_with_a_click(browser, address):
+    width(browser, 1280)
+    visit(browser, f"{address}/{CHAPTER}.html")
+    for kind in ("details.hide", "details.sd-dropdown"):
+        assert until(browser, f"document.querySelectorAll('{kind}').length") > 0
+        first = f"document.querySelector('{kind}')"
+        assert browser.execute_script(f"return {first}.open") is False
+        browser.execute_script(f"{first}.querySelector('summary').click()")
+        assert until(browser, f"{first}.open")
+
+
+@needs_book
+def test_theme_button_turns_the_page_dark_and_figures_stay_on_white(browser, address):
+    width(browser, 1280)
+    visit(browser, f"{address}/{CHAPTER}.html")
+    root = "document.documentElement"
+    for _ in range(3):  # auto, light, dark, in a circle
+        if browser.execute_script(f"return {root}.dataset.theme") == "dark":
+            break
+        browser.execute_script("document.querySelector('button.theme-switch-button').click()")
+    style = "getComputedStyle({}).backgroundColor"
+    assert browser.execute_script(f"return {root}.dataset.theme") == "dark"
+    page = browser.execute_script("return " + style.format("document.body"))
+    figure = browser.execute_script(
+        "return " + style.format("document.querySelector('.cell_output img')")
+    )
+    assert max(map(int, re.findall(r"\d+", page)[:3])) < 80
+    assert figure == "rgb(255, 255, 255)"

@@ -1,0 +1,50 @@
+"""The README is true: its tables are generated, its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mlvpt.cli.main import COMMANDS
+from mlvpt.results.tables import with_tables
+from mlvpt.training.recipes import recipe_names
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_tables_are_those_generated_from_the_records_and_recipes():
+    assert with_tables(README) == README
+
+
+def test_every_recipe_is_listed_with_its_command():
+    for name in recipe_names():
+        assert f"mlvpt train --recipe {name} --data.root DIR" in README
+
+
+def test_every_command_in_the_readme_exists():
+    used = set(re.findall(r"(?:^|`)mlvpt ([a-z]+)", README, flags=re.MULTILINE))
+    assert used
+    assert used <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "results/README.md"])
+def test_every_make_target_that_is_named_exists(file):
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z]+)", (ROOT / file).read_text(encoding="utf-8")):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_every_path_in_the_layout_table_exists():
+    layout = README.split("## What is where")[1].split("## Citing")[0]
+    for path in re.findall(r"^\| `([\w/]+)`", layout, flags=re.MULTILINE):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_fault_in_the_table_is_backed_by_a_test_that_exists():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Faults")[1]
+    named = re.findall(r"`(test_\w+)`", table)
+    assert len(named) >= 16
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    missing = [name for name in named if f"def {name}(" not in sources]
+    assert not missing

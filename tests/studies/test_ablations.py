@@ -1,0 +1,464 @@
+"""Studies make the runs they name, once, and compare them seed by seed."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import make_voc
+from scipy import stats
+
+from mlvpt import results
+from mlvpt.baselines import BASELINES
+from mlvpt.cli import main as cli
+from mlvpt.datasets.scenes import SPLIT_SIZES
+from mlvpt.errors import InputError
+from mlvpt.studies import ablations, grid
+from mlvpt.studies.ablations import (
+    ABLATIONS,
+    LEARNING_RATES,
+    METHODS,
+    ablate,
+    ablation_jobs,
+    baseline_jobs,
+    best_lrs,
+    best_pool,
+    change,
+    pooling_jobs,
+    scenes_base,
+    strength_jobs,
+    sweep_jobs,
+)
+from mlvpt.studies.grid import Job, make_run, read_rows, run_grid
+from mlvpt.studies.measures import look_alike_confusion
+from mlvpt.studies.statistics import mean_std, paired_test, results_table, summarise
+from mlvpt.training.config import TrainConfig
+from mlvpt.training.interrupts import Stopped
+
+
+def tiny_base() -> TrainConfig:
+    return change(scenes_base(), {"optim.epochs": 1, "data.n_images": 64, "optim.device": "cpu"})
+
+
+def fake_row(job: Job, **values) -> dict:
+    row = {"key": job.key, "variant": job.variant, "seed": job.seed, "seconds": 1.0}
+    return {**row, "trained_parameters": 5, "val_mAP": 0.5, "test_mAP": 0.5, **values}
+
+
+class InlinePool:
+    """Runs a grid in this process; counts what is run."""
+
+    def __init__(self, run):
+        self.run, self.made = run, []
+
+    def __call__(self, workers, n_jobs):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+    def submit(self, _, job):
+        from concurrent.futures import Future
+
+        self.made.append(job)
+        future = Future()
+        future.set_result(self.run(job))
+        return future
+
+
+@pytest.fixture
+def small_splits(monkeypatch):
+    for split in ("val", "test", "test_shifted"):
+        monkeypatch.setitem(SPLIT_SIZES, split, 60)
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    inline = InlinePool(fake_row)
+    monkeypatch.setattr(grid, "_pool", inline)
+    return inline
+
+
+def test_every_ablation_differs_from_the_base_and_from_the_others():
+    keys = [Job(v.name, change(scenes_base(), v.changes)).key for v in ABLATIONS]
+    assert len(set(keys)) == len(ABLATIONS)
+    assert len({v.name for v in ABLATIONS}) == len(ABLATIONS)
+
+
+@pytest.mark.parametrize("name", ["co_only_x2", "dc_only_x2", "one_group", "random_groups"])
+def test_variants_that_ask_about_groups_keep_the_number_of_prompts(name):
+    variant = next(v for v in ABLATIONS if v.name == name)
+    model = change(scenes_base(), variant.changes).model
+    groups = 1 if model.group_source == "single" else model.n_groups
+    assert len(model.views) * groups * model.experts_per_group == scenes_base().model.n_prompts
+
+
+def test_the_parts_of_the_papers_own_ablation_are_marked():
+    marked = {v.name for v in ABLATIONS if v.paper}
+    assert {"co_only", "dc_only", "gate_mean", "no_gate_loss", "groups_2", "experts_1"} <= marked
+    assert {"random_groups", "one_group", "bce", "shallow", "root_1"}.isdisjoint(marked)
+
+
+def test_the_sweep_gives_every_method_the_same_learning_rates(tmp_path):
+    jobs = sweep_jobs(scenes_base(), range(5), tmp_path)
+    tried = {}
+    for job in jobs:
+        tried.setdefault(job.config.model.method, set()).add((job.config.optim.lr, job.seed))
+    assert tried.keys() == {"mlvpt", *BASELINES}
+    assert set(map(frozenset, tried.values())) == {frozenset((lr, 0) for lr in LEARNING_RATES)}
+
+
+def test_baselines_use_the_learning_rate_and_pooling_that_val_prefers(tmp_path):
+    base = scenes_base()
+    for job in pooling_jobs(base, range(1), tmp_path):
+        better = job.config.model.pool == "patches"
+        grid._append(tmp_path / "pooling.jsonl", fake_row(job, val_mAP=0.6 if better else 0.4))
+    for job in sweep_jobs(base, range(1), tmp_path):
+        wanted = 2e-2 if job.config.model.method == "vpt_deep" else 5e-4
+        score = 0.6 if job.config.optim.lr == wanted else 0.4
+        grid._append(tmp_path / "lr_sweep.jsonl", fake_row(job, val_mAP=score))
+    by_name = {job.variant: job.config for job in baseline_jobs(base, range(1), tmp_path)}
+    assert {c.model.pool for c in by_name.values()} == {"patches"}
+    assert by_name["vpt_deep"].optim.lr == 2e-2
+    assert by_name["lora"].optim.lr == by_name["e2vpt_pruned"].optim.lr == 5e-4
+
+
+def test_the_swept_runs_are_those_of_the_study_with_the_same_seeds(tmp_path):
+    swept = {job.key for job in sweep_jobs(scenes_base(), range(1), tmp_path)}
+    methods = [j for j in baseline_jobs(scenes_base(), range(1), tmp_path) if not j.prune]
+    assert len(methods) == len(METHODS)
+    assert {job.key for job in methods} <= swept
+
+
+def test_jobs_are_ordered_seed_by_seed(tmp_path):
+    seeds = [job.seed for job in ablation_jobs(scenes_base(), range(3), tmp_path)]
+    assert seeds == sorted(seeds)
+
+
+def test_strength_changes_the_data_of_five_methods(tmp_path):
+    jobs = strength_jobs(scenes_base(), range(1), tmp_path)
+    assert len(jobs) == 25
+    assert {job.config.data.strength for job in jobs} == {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+def test_a_killed_grid_makes_only_what_is_missing(tmp_path, pool):
+    jobs = [Job("a", change(tiny_base(), {"optim.seed": seed})) for seed in range(4)]
+    path = tmp_path / "study.jsonl"
+    run_grid(jobs[:2], path, quiet=True)
+    with path.open("a") as file:
+        file.write('{"key": "half a li')  # killed while it wrote
+    pool.made.clear()
+    rows = run_grid(jobs, path, quiet=True)
+    assert pool.made == jobs[2:]
+    assert [row["seed"] for row in rows] == [0, 1, 2, 3]
+    assert len(read_rows(path)) == 4
+
+
+def test_a_run_of_another_study_is_taken_over_under_the_new_name(tmp_path, pool):
+    job = Job("vpt_deep, 0.005", tiny_base())
+    run_grid([job], tmp_path / "sweep.jsonl", quiet=True)
+    pool.made.clear()
+    (row,) = run_grid(
+        [dataclasses.replace(job, variant="vpt_deep")], tmp_path / "b.jsonl", quiet=True
+    )
+    assert pool.made == []
+    assert row["variant"] == "vpt_deep"
+
+
+def test_a_failed_run_is_named_after_the_others_were_made(tmp_path, pool):
+    pool.run = lambda job: {"error": "boom"} if job.seed == 0 else fake_row(job)
+    jobs = [Job("a", change(tiny_base(), {"optim.seed": seed})) for seed in range(2)]
+    with pytest.raises(InputError, match=r"1 of 2 runs failed: a, seed 0 \(boom\)"):
+        run_grid(jobs, tmp_path / "study.jsonl", quiet=True)
+    assert [row["seed"] for row in read_rows(tmp_path / "study.jsonl")] == [1]
+
+
+def test_a_damaged_line_in_the_middle_is_reported(tmp_path):
+    path = tmp_path / "study.jsonl"
+    path.write_text('{"key": 1}\nnonsense\n{"key": 2}\n')
+    with pytest.raises(InputError, match="Line 2"):
+        read_rows(path)
+
+
+def test_a_study_that_was_recorded_is_found_among_all_recorded_files(tmp_path, pool):
+    folder = Path(results.__file__).parent
+    for path in folder.glob("*.jsonl"):
+        shutil.copy(path, tmp_path)
+    table = ablate("baselines", seeds=5, out=tmp_path, quiet=True)
+    assert pool.made == []
+    assert len(table.splitlines()) == 2 + len(METHODS) + 1  # and the pruned one
+
+
+def test_rows_of_another_base_choose_no_learning_rate_and_no_pooling(tmp_path):
+    for study, jobs_of in (("pooling", pooling_jobs), ("lr_sweep", sweep_jobs)):
+        for job in jobs_of(tiny_base(), [0], tmp_path):
+            grid._append(tmp_path / f"{study}.jsonl", fake_row(job))
+    other = change(tiny_base(), {"data.name": "manifest", "data.root": "mine.csv"})
+    assert best_lrs(tiny_base(), tmp_path).keys() == {"mlvpt", *BASELINES}
+    assert best_lrs(other, tmp_path) == {}
+    assert best_pool(tiny_base(), tmp_path) == "class"  # the first of equal ones
+    assert best_pool(other, tmp_path) == other.model.pool == "patches"
+    assert {job.config.optim.lr for job in baseline_jobs(other, [0], tmp_path)} == {other.optim.lr}
+
+
+@pytest.mark.parametrize("recipe", [[], ["--recipe", "voc2007_vit_b16_in21k"]])
+def test_another_base_needs_a_folder_of_its_own(recipe, pool, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["ablate", "baselines", *recipe, "--quiet"]
+    assert cli.main([*words, "--optim.epochs", "2"]) == 2
+    assert "have another optim.epochs: name a folder for yours" in capsys.readouterr().err
+    assert pool.made == []
+    assert cli.main([*words, "--data.root", "here"]) == (0 if recipe else 2)
+    assert cli.main([*words, "--optim.workers", "2"]) == 0
+
+
+def test_methods_without_a_sweep_of_their_base_are_announced(tmp_path, pool, capsys):
+    ablate("baselines", seeds=1, base=tiny_base(), out=tmp_path)
+    assert "has no sweep of this base" in capsys.readouterr().out
+
+
+def test_two_rows_of_one_variant_and_seed_are_refused():
+    rows = [{"variant": "a", "seed": 0, "test_mAP": x} for x in (0.5, 0.6)]
+    with pytest.raises(InputError, match="a, seed 0 has two rows"):
+        summarise(rows)
+
+
+def test_reused_rows_are_announced_with_their_commit(tmp_path, pool, capsys):
+    jobs = [Job("a", change(tiny_base(), {"optim.seed": seed})) for seed in range(2)]
+    pool.run = lambda job: fake_row(job, commit="abc")
+    run_grid(jobs[:1], tmp_path / "study.jsonl", quiet=True)
+    run_grid(jobs, tmp_path / "study.jsonl")
+    assert "study: 1 of 2 runs are there, made at commit abc" in capsys.readouterr().out
+
+
+def test_a_run_that_diverges_is_a_row_of_its_own_and_ends_no_other(monkeypatch):
+    def diverged(job):
+        raise Stopped("the loss is not finite at step 3", 1)
+
+    monkeypatch.setattr(grid, "make_run", diverged)
+    assert grid._run(Job("a", tiny_base())) == {"error": "the loss is not finite at step 3"}
+
+
+def test_a_worker_that_is_told_to_stop_begins_no_other_job(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "from mlvpt.studies import grid\n"
+        "from mlvpt.training.interrupts import Stopped\n"
+        "def stopped(job):\n"
+        "    raise Stopped('by SIGTERM', 143)\n"
+        "grid.make_run = stopped\n"
+        "grid._run(None)\n"
+        "print('went on')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (143, "")
+
+
+@pytest.mark.parametrize(("visible", "expected"), [("2,3", ["2", "3"]), (None, ["0", "1"])])
+def test_workers_get_the_gpus_that_the_user_left_visible(visible, expected, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with grid._pool(None, 5) as pool:
+        turns = pool._initargs[0]
+        assert [turns.get(timeout=5) for _ in range(2)] == expected
+
+
+def test_the_key_depends_on_what_is_computed_and_not_on_how(tmp_path):
+    base = tiny_base()
+    keys = {
+        Job("a", change(base, changes), prune).key
+        for changes, prune in (
+            ({}, False),
+            ({"optim.workers": 3}, False),
+            ({"data.root": str(tmp_path)}, False),
+            ({"model.backbone_checkpoint": "other.pth"}, False),
+            ({"optim.seed": 1}, False),
+            ({"model.bottleneck": 6}, False),
+            ({}, True),
+        )
+    }
+    assert len(keys) == 6
+
+
+def test_a_run_is_measured_on_val_and_both_test_splits_and_recorded(small_splits):
+    row = make_run(Job("mlvpt", tiny_base()))
+    assert {"command", "commit", "device", "versions", "date", "seed"} <= row.keys()
+    assert row["seconds"] > 0
+    for split in ("val", "test", "test_shifted"):
+        assert 0 < row[f"{split}_mAP"] < 1
+    assert row["drop"] == pytest.approx(row["test_mAP"] - row["test_shifted_mAP"], abs=2e-5)
+    assert 0 <= row["test_look_alike"] <= 1
+    assert -1 < row["test_induced_probability"] < 1
+    assert row["config"]["data.n_images"] == 64
+    json.dumps(row, allow_nan=False)
+
+
+def test_a_pruned_run_counts_only_the_parameters_that_masks_leave(small_splits):
+    base = change(tiny_base(), {"model.method": "e2vpt"})
+    plain, pruned = 4 * 16 * 96 + 4 * 5 * 96 + 10 * 97, 4 * 4 * 96 + 4 * 5 * 96 + 10 * 97
+    assert make_run(Job("e2vpt_pruned", base, prune=True))["trained_parameters"] == pruned
+    assert plain - pruned == 4 * 12 * 96  # half of the tokens, then half of the segments
+
+
+def test_ablate_returns_the_table_of_a_study(tmp_path, pool):
+    table = ablate("ablations", seeds=2, base=tiny_base(), out=tmp_path, quiet=True)
+    assert len(table.splitlines()) == len(ABLATIONS) + 2
+    assert len(read_rows(tmp_path / "ablations.jsonl")) == 2 * len(ABLATIONS)
+
+
+def test_all_studies_run_in_the_order_in_which_they_depend_on_each_other(tmp_path, pool):
+    ablate("all", seeds=1, base=tiny_base(), out=tmp_path, quiet=True)
+    assert {path.stem for path in tmp_path.glob("*.jsonl")} == {
+        "pooling",
+        "lr_sweep",
+        "baselines",
+        "ablations",
+        "strength",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("nothing",), "no study 'nothing'"), (("all", 0), "seeds is 0")],
+)
+def test_bad_requests_are_refused(arguments, message, tmp_path):
+    name, seeds = (*arguments, 1)[:2]
+    with pytest.raises(InputError, match=message):
+        ablate(name, seeds=seeds, out=tmp_path)
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(InputError, match=r"optim\.epochs"):
+        change(TrainConfig(), {"optim.epoch": 2})
+
+
+def test_paired_test_agrees_with_scipy():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=7), rng.normal(size=7)
+    found = paired_test(a, b)
+    assert found["t_p"] == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    exact = stats.permutation_test(
+        (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf
+    )
+    assert found["permutation_p"] == pytest.approx(exact.pvalue)
+
+
+def test_paired_test_of_many_pairs_draws_sign_flips():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=40)
+    assert paired_test(a, a - 1 - 0.1 * rng.random(40))["permutation_p"] == pytest.approx(1e-4)
+    assert paired_test(a, a[::-1])["permutation_p"] > 0.5
+
+
+def test_equal_values_are_no_difference_and_one_seed_is_no_test():
+    assert paired_test([0.5, 0.5], [0.5, 0.5])["t_p"] == 1.0
+    assert math.isnan(paired_test([0.5], [0.4])["t_p"])
+    assert math.isnan(mean_std([0.5])[1])
+
+
+def test_summary_pairs_the_seeds_that_both_have():
+    rows = [
+        {"variant": v, "seed": s, "test_mAP": x, "trained_parameters": 3, "seconds": 2.0}
+        for v, s, x in (("a", 0, 0.5), ("a", 1, 0.7), ("b", 1, 0.8), ("b", 2, 0.1))
+    ]
+    first, second = summarise(rows, "a", measures=("test_mAP",))
+    assert first["test_mAP"] == pytest.approx(0.6)
+    assert "test_mAP_vs_base" not in first
+    assert second["test_mAP_vs_base"]["n"] == 1
+    assert second["test_mAP_vs_base"]["difference"] == pytest.approx(0.1)
+
+
+def test_table_prints_percent_with_spread_and_difference():
+    rows = [
+        {"variant": v, "seed": s, "test_mAP": x, "trained_parameters": 3000, "seconds": 2.0}
+        for v, values in (("base", (0.50, 0.52)), ("new", (0.60, 0.63)))
+        for s, x in enumerate(values)
+    ]
+    table = results_table(summarise(rows, "base"))
+    assert "51.0 ± 1.4" in table
+    assert "+10.5" in table
+    assert "3,000" in table
+
+
+def test_table_prints_no_p_value_of_a_single_seed():
+    rows = [
+        {"variant": v, "seed": 0, "test_mAP": x, "trained_parameters": 3000, "seconds": 2.0}
+        for v, x in (("base", 0.50), ("new", 0.62))
+    ]
+    *_, line = results_table(summarise(rows, "base")).splitlines()
+    assert line.split() == ["new", "1", "3,000", "62.0", "+12.0", "2", "s"]
+
+
+def test_look_alike_confusion_counts_images_with_exactly_one_of_the_pair():
+    targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
+    probabilities = np.array([[0.9, 0.6], [0.4, 0.9], [0.9, 0.9], [0.9, 0.9]])
+    assert look_alike_confusion(targets, probabilities, ((0, 1),)) == 0.5
+    assert look_alike_confusion(targets, probabilities, ((0, 1),), np.array([0.3, 0.5])) == 1.0
+    assert math.isnan(look_alike_confusion(targets, probabilities, ()))
+
+
+def test_every_setting_of_a_variant_exists():
+    for variant in (*ABLATIONS, *METHODS, ablations.PRUNED):
+        assert isinstance(change(scenes_base(), variant.changes), TrainConfig)
+
+
+def test_the_command_changes_the_base_by_options(tmp_path, pool, capsys):
+    words = f"ablate strength --seeds 1 --out {tmp_path} --optim.epochs 2 --quiet".split()
+    assert cli.main(words) == 0
+    assert {job.config.optim.epochs for job in pool.made} == {2}
+    assert capsys.readouterr().out.startswith("strength\n")
+
+
+def test_the_command_makes_a_study_of_a_recipe_on_its_data(tmp_path, monkeypatch):
+    make_voc(tmp_path)
+    monkeypatch.setattr(grid, "_pool", InlinePool(make_run))
+    words = f"ablate pooling --recipe voc2007_vit_b16_in21k --out {tmp_path / 'out'} --seeds 1"
+    words += f" --data.root {tmp_path} --model.backbone scenes --model.image_size 48"
+    words += " --optim.epochs 1 --optim.batch_size 4 --optim.workers 0 --optim.precision no"
+    assert cli.main([*words.split(), "--optim.device", "cpu", "--quiet"]) == 0
+    rows = read_rows(tmp_path / "out" / "pooling.jsonl")
+    assert {row["variant"] for row in rows} == {
+        f"{method}, {pool}" for method in ablations.POOLED for pool in ("class", "patches")
+    }
+    assert all(0 < row["test_mAP"] < 1 and "test_shifted_mAP" not in row for row in rows)
+
+
+def test_the_command_names_the_nearest_of_an_unknown_setting(capsys):
+    assert cli.main(["ablate", "all", "--optim.epoch", "2"]) == 2
+    assert "optim.epochs" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for a process by its number")
+def test_workers_end_when_the_grid_is_killed(tmp_path):
+    script = tmp_path / "grid_of_one.py"
+    script.write_text(
+        "import os, time\n"
+        "from mlvpt.studies.grid import _pool\n"
+        "if __name__ == '__main__':\n"
+        "    with _pool(1, 1) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        pool.submit(time.sleep, 600).result()\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as grid:
+        worker = int(grid.stdout.readline())
+        grid.kill()
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"worker {worker} outlived the grid")

@@ -1,0 +1,328 @@
+"""Images in every mode and state of repair, the named transforms, and the decoded cache."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mlvpt.datasets import DecodedCache, MultiLabelDataset, load_scenes
+from mlvpt.errors import InputError
+from mlvpt.images import eval_transform, normalize, open_rgb, train_transform
+
+NAMES = ("official", "ours", "none")
+
+
+def picture(height: int = 40, width: int = 60) -> Image.Image:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def grey_ramp(dtype) -> np.ndarray:
+    return np.linspace(0, np.iinfo(dtype).max, 256).astype(dtype).reshape(16, 16)
+
+
+@pytest.fixture
+def photos(tmp_path) -> MultiLabelDataset:
+    """Six files of different sizes."""
+    paths = []
+    for index in range(6):
+        paths.append(tmp_path / f"photo {index}.png")
+        picture(30 + 5 * index, 50).rotate(7 * index).save(paths[-1])
+    targets = np.eye(6, 3, dtype=np.int8)
+    return MultiLabelDataset(targets=targets, class_names=["a", "b", "c"], images=paths)
+
+
+# --- reading files -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        ("RGB", ".png"),
+        ("RGB", ".JPG"),
+        ("L", ".png"),
+        ("1", ".png"),
+        ("P", ".gif"),
+        ("CMYK", ".jpg"),
+        ("CMYK", ".tif"),
+        ("YCbCr", ".jpg"),
+        ("LA", ".png"),
+        ("RGBA", ".png"),
+        ("I;16", ".png"),
+        ("I;16", ".tif"),
+        ("F", ".tif"),
+    ],
+)
+def test_every_mode_opens_as_rgb_and_looks_like_its_grey_original(tmp_path, mode, suffix):
+    ramp = grey_ramp(np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(grey_ramp(np.uint16))
+    elif mode == "F":
+        image = Image.fromarray(ramp.astype(np.float32) / 255)
+    else:
+        image = Image.fromarray(ramp).convert("RGB" if mode == "CMYK" else "L").convert(mode)
+    path = tmp_path / f"Bild ä {mode.replace(';', '')}{suffix}"
+    image.save(path)
+    opened = open_rgb(path)
+    assert (opened.mode, opened.size) == ("RGB", (16, 16))
+    difference = np.asarray(opened).astype(int).mean(-1) - ramp
+    # One bit per pixel is dithered: only the mean can be right.
+    assert np.abs(difference.mean()) < 8
+    if mode != "1":
+        assert np.abs(difference).max() < 24
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    Image.fromarray(np.full((4, 4), 32768, np.uint16)).save(tmp_path / "x.png")
+    assert set(np.asarray(open_rgb(tmp_path / "x.png")).ravel()) == {128}
+
+
+def test_dark_sixteen_bit_grey_stays_dark(tmp_path):
+    Image.fromarray(np.full((4, 4), 200, np.uint16)).save(tmp_path / "x.png")
+    assert np.asarray(open_rgb(tmp_path / "x.png")).max() == 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_become_white(tmp_path, mode):
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    path = tmp_path / "x.png"
+    if mode == "P":
+        image.convert("P").save(path, transparency=0)
+    else:
+        image.convert(mode).save(path)
+    assert np.asarray(open_rgb(path)).min() == 255
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees
+    picture(20, 30).save(tmp_path / "x.jpg", exif=exif)
+    assert open_rgb(tmp_path / "x.jpg").size == (20, 30)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_truncated_file_is_refused_with_its_path(tmp_path, suffix):
+    path = tmp_path / f"broken{suffix}"
+    buffer = io.BytesIO()
+    picture(200, 200).save(buffer, format={".jpg": "JPEG", ".png": "PNG"}[suffix])
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    with pytest.raises(InputError, match=rf"broken\{suffix} is truncated or not an image.*again"):
+        open_rgb(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "empty"), (b"<html>404</html>", "not an image"), (None, "there is no image file")],
+)
+def test_empty_foreign_and_missing_files_are_refused_with_their_path(tmp_path, content, message):
+    path = tmp_path / "odd.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"odd\.jpg.*{message}|{message}.*odd\.jpg"):
+        open_rgb(path)
+
+
+# --- the data set class --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([[1, 0, 2]], "row 0, column 2"),
+        ([[1, 0, float("nan")]], "row 0, column 2 is .*nan"),
+        ([[1, 0]], "2 columns but there are 3 class names"),
+        ([1, 0, 1], "matrix"),
+        ([[1, 0, 1], [0, 0, 0]], "1 images but 2 rows"),
+    ],
+)
+def test_bad_targets_are_refused_in_words(targets, message):
+    pixels = np.zeros((1, 4, 4, 3), np.uint8)
+    with pytest.raises(InputError, match=message):
+        MultiLabelDataset(targets=targets, class_names=["a", "b", "c"], images=pixels)
+
+
+def test_repeated_class_names_are_refused():
+    with pytest.raises(InputError, match="repeat"):
+        MultiLabelDataset(targets=np.zeros((0, 2)), class_names=["a", "a"], images=[])
+
+
+def test_paths_name_the_images_and_arrays_are_numbered(photos):
+    assert photos.image_ids[1] == "photo 1"
+    assert photos.image_path(1).name == "photo 1.png"
+    pixels = np.zeros((1, 4, 4, 3), np.uint8)
+    arrays = MultiLabelDataset(targets=[[1]], class_names=["a"], images=pixels)
+    assert arrays.image_ids == ["0"]
+    assert arrays.image_path(0) is None
+
+
+def test_pil_images_serve_as_a_source():
+    images = [picture().convert("L")]
+    dataset = MultiLabelDataset(targets=[[-1]], class_names=["a"], images=images)
+    assert dataset.load_image(0).mode == "RGB"
+
+
+def test_writing_into_a_target_does_not_reach_the_dataset(photos):
+    photos[0][1][:] = -1
+    assert photos.targets[0].tolist() == [1, 0, 0]
+
+
+def test_with_transform_leaves_the_original_alone(photos):
+    other = photos.with_transform(eval_transform(8))
+    assert photos.transform is None
+    assert other[0][0].shape == (3, 8, 8)
+
+
+def test_subset_takes_masks_integers_and_nothing(photos):
+    assert photos.subset(photos.targets[:, 1] == 1).image_ids == ["photo 1"]
+    assert photos.subset([-1, 0]).image_ids == ["photo 5", "photo 0"]
+    assert len(photos.subset([])) == 0
+
+
+def test_repr_counts_images_classes_and_labels(photos):
+    assert "6 images, 3 classes, 0.50 labels per image" in repr(photos)
+
+
+# --- transforms ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [32, (24, 40)])
+def test_training_transforms_give_uint8_of_the_size_asked(name, size):
+    torch.manual_seed(0)
+    out = train_transform(name, size)(picture())
+    assert type(out) is torch.Tensor
+    assert out.dtype == torch.uint8
+    assert out.shape == (3, *((size, size) if isinstance(size, int) else size))
+
+
+@pytest.mark.parametrize("name", ["official", "ours"])
+def test_random_transforms_follow_the_torch_seed(name):
+    transform = train_transform(name, 32)
+
+    def draws(seed):
+        torch.manual_seed(seed)
+        return torch.stack([transform(picture()) for _ in range(8)])
+
+    assert torch.equal(draws(1), draws(1))
+    assert not torch.equal(draws(1), draws(2))
+
+
+def test_official_covers_at_most_a_quarter_with_one_colour_and_moves_nothing_else():
+    plain = eval_transform(32)(picture())
+    transform = train_transform("official", 32)
+    torch.manual_seed(0)
+    seen = 0
+    for _ in range(60):
+        out = transform(picture())
+        changed = (out != plain).any(0)
+        covered = out[:, changed].unique(dim=1).shape[1] == 1
+        if covered:  # one time in four no RandAugment operation was drawn: the cutout is alone
+            seen += 1
+            assert 0 < changed.sum() <= 16 * 16
+    assert seen >= 5
+
+
+def test_none_is_the_evaluation_transform():
+    assert torch.equal(train_transform("none", 20)(picture()), eval_transform(20)(picture()))
+
+
+def test_squash_keeps_the_whole_image_and_crop_its_proportions():
+    image = Image.new("RGB", (80, 40))
+    image.paste("white", (0, 0, 20, 40))  # the left quarter is white
+    squashed, cropped = eval_transform(40)(image), eval_transform(40, fit="crop")(image)
+    assert squashed.float().mean() == pytest.approx(255 / 4, abs=3)
+    assert cropped.float().mean() == pytest.approx(0, abs=3)
+
+
+def test_crop_gives_the_exact_size_for_awkward_sides():
+    assert eval_transform((33, 47), fit="crop")(picture(101, 57)).shape == (3, 33, 47)
+
+
+def test_a_scene_passes_the_none_transform_unchanged():
+    scene = load_scenes("val", n_images=1).load_image(0)
+    out = train_transform("none", 48)(scene)
+    np.testing.assert_array_equal(out.permute(1, 2, 0).numpy(), np.asarray(scene))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train_transform("offical", 32), "no transform 'offical': use one of official"),
+        (lambda: eval_transform(32, fit="pad"), "no fit 'pad'"),
+        (lambda: eval_transform((1, 2, 3)), "image size"),
+        (lambda: normalize(torch.zeros(1, 3, 2, 2), (0.5,) * 3, (0.5,) * 3), "takes uint8"),
+    ],
+)
+def test_bad_transform_arguments_are_refused_in_words(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_normalize_takes_mean_and_deviation_per_channel():
+    batch = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    out = normalize(batch, mean, std)
+    for c in range(3):
+        expected = (batch[:, c].double() / 255 - mean[c]) / std[c]
+        torch.testing.assert_close(out[:, c].double(), expected, atol=1e-5, rtol=0)
+
+
+# --- decoded cache -------------------------------------------------------------------------------
+
+
+def test_the_cache_gives_what_the_dataset_gives_at_equal_size(photos):
+    plain = photos.with_transform(eval_transform(32))
+    cache = DecodedCache(plain, storage_size=32)
+    for _ in range(2):  # decoded, then read back
+        for index in range(len(plain)):
+            assert torch.equal(cache[index][0], plain[index][0])
+            assert torch.equal(cache[index][1], plain[index][1])
+    assert cache.n_filled == 6
+
+
+def test_a_cached_image_is_not_opened_again(photos):
+    cache = DecodedCache(photos.with_transform(eval_transform(16)), storage_size=20)
+    before = cache[2][0]
+    photos.image_path(2).unlink()
+    assert torch.equal(cache[2][0], before)
+
+
+def test_a_set_that_does_not_fit_is_cached_in_part_and_says_so(photos):
+    bytes_each = 20 * 20 * 3
+    with pytest.warns(UserWarning, match="2 of 6 images .* fit"):
+        cache = DecodedCache(photos, storage_size=20, max_gb=2.5 * bytes_each / 1e9)
+    images = [np.asarray(cache[index][0]) for index in range(6)]
+    assert cache.n_filled == 2
+    full = DecodedCache(photos, storage_size=20)
+    for index in range(6):  # cached or not, the transform sees the same pixels
+        np.testing.assert_array_equal(images[index], np.asarray(full[index][0]))
+
+
+def test_workers_share_the_cache(photos):
+    plain = photos.with_transform(eval_transform(24))
+    cache = DecodedCache(plain, storage_size=24)
+    loader = DataLoader(cache, batch_size=2, num_workers=2, multiprocessing_context="fork")
+    images = torch.cat([batch for batch, _ in loader])
+    assert torch.equal(images, torch.stack([plain[index][0] for index in range(6)]))
+    assert cache.n_filled == 6  # filled by the workers, visible here
+
+
+def test_the_cache_shows_the_labels_of_its_dataset(photos):
+    cache = DecodedCache(photos, storage_size=16)
+    assert cache.targets is photos.targets
+    assert (len(cache), cache.class_names) == (6, ["a", "b", "c"])
+    assert "0 of 6 decoded" in repr(cache)
+
+
+def test_transforms_survive_pickling():
+    for name in NAMES:
+        torch.manual_seed(0)
+        expected = train_transform(name, 16)(picture())
+        copy = pickle.loads(pickle.dumps(train_transform(name, 16)))
+        torch.manual_seed(0)
+        assert torch.equal(copy(picture()), expected)

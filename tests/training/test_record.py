@@ -1,0 +1,55 @@
+import json
+import re
+import subprocess
+import sys
+
+import torch
+
+from mlvpt.files import read_json
+from mlvpt.training import record
+
+
+def test_record_says_where_a_number_comes_from(tmp_path):
+    made = record.write_record(tmp_path / "r.json", {"mAP": 0.5}, seconds=1.234, seed=[0, 1])
+    assert made == read_json(tmp_path / "r.json", "the record")
+    assert made["results"] == {"mAP": 0.5}
+    assert made["seconds"] == 1.23
+    assert made["seed"] == [0, 1]
+    assert made["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert made["peak_memory_mb"] > 10
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", made["date"])
+    json.dumps(made)
+
+
+def test_commit_is_none_in_a_repository_that_the_package_is_not_part_of(tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q", tmp_path], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], cwd=tmp_path, check=True)
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
+    assert record.commit() is None
+
+
+def test_memory_that_a_system_does_not_tell_can_still_be_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert record.write_record(tmp_path / "r.json", {}, seconds=1)["peak_memory_mb"] is None
+
+
+def test_commit_is_none_outside_a_checkout(monkeypatch):
+    def no_git(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(subprocess, "run", no_git)
+    assert record.commit() is None
+
+
+def test_command_has_no_machine_paths(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/opt/bin/mlvpt", "train", "--out", "/home/me/my run"])
+    assert record.command() == "mlvpt train --out 'my run'"
+    monkeypatch.setattr(sys, "argv", ["/home/me/benchmarks/speed.py", "--quick"])
+    assert record.command() == "python speed.py --quick"
+
+
+def test_stopwatch_measures_its_block():
+    with record.stopwatch() as took:
+        sum(range(1000))
+    assert 0 < took["seconds"] < 10
