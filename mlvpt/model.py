@@ -76,7 +76,7 @@ class MLVPT(MultiLabelClassifier):
         bottleneck: int = 5,
         views: Sequence[str] = ("co", "dc"),
         gate: str = "dense",
-        depth: str = "deep",
+        depth: str | int = "deep",
         isolate_prompts: bool = True,
         norm_output: bool | None = None,
         pretrained: bool = True,

@@ -37,7 +37,7 @@ class VPT(FrozenPooledClassifier):
 
     Args:
         n_prompts: P.
-        depth: "deep" or "shallow".
+        depth: "deep", "shallow", or the number of last blocks that have prompts.
         backbone, class_names, pool, source: see `PooledClassifier`. The paper reads the class
             token.
 
@@ -50,7 +50,7 @@ class VPT(FrozenPooledClassifier):
         class_names: Sequence[str],
         *,
         n_prompts: int = 30,
-        depth: str = "deep",
+        depth: str | int = "deep",
         pool: str | None = None,
         **source: Any,
     ) -> None:

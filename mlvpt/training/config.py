@@ -84,7 +84,7 @@ class ModelConfig:
             group, or k-means of the label statistics.
         views: the label views in use.
         gate: how a class mixes the experts of its group.
-        depth: prompts before every block, or before the first only.
+        depth: prompts in every block, before the first only, or in the last n blocks.
         isolate_prompts: prompts do not attend to other prompts.
         norm_output: prompt tokens after the final norm; None: as the release does per family.
         n_prompts: prompt tokens of the baselines that have no groups.
@@ -106,7 +106,7 @@ class ModelConfig:
     group_source: Literal["labels", "random", "single", "kmeans"] = "labels"  # paper, section 3.2
     views: tuple[str, ...] = ("co", "dc")  # paper, section 3.2
     gate: Literal["dense", "mean", "top1"] = "dense"  # release: softmax over all experts
-    depth: Literal["deep", "shallow"] = "deep"  # paper, section 3.1
+    depth: Literal["deep", "shallow"] | int = "deep"  # paper, section 3.1
     isolate_prompts: bool = True  # release
     norm_output: bool | None = None
     n_prompts: int = 30  # as many as ML-VPT's 2 * 5 * 3
@@ -118,6 +118,9 @@ class ModelConfig:
         for name in ("n_groups", "experts_per_group", "bottleneck", "n_prompts"):
             _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "1 or more")
         _require(self.root > 0, "model.root", self.root, "positive")
+        _require(
+            isinstance(self.depth, str) or self.depth >= 1, "model.depth", self.depth, "1 or more"
+        )
         _require(
             self.views in (("co", "dc"), ("co",), ("dc",)),
             "model.views",
