@@ -17,6 +17,7 @@ from mlvpt.errors import InputError
 from mlvpt.files import atomic_path, read_json, sha256_of_file, write_json
 from mlvpt.images import eval_transform, normalize, to_rgb
 from mlvpt.labels import LabelGroups, check_class_names
+from mlvpt.prompts import PromptedViT
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
 
@@ -80,6 +81,11 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         data = resolve_model_data_config(backbone)
         self.mean, self.std = tuple(data["mean"]), tuple(data["std"])
         self._built = [backbone]  # in a list, so that it is not registered twice as a submodule
+
+    @property
+    def prompted_vit(self) -> PromptedViT | None:
+        """The frozen backbone with its prompts; None where the backbone itself is trained."""
+        return None
 
     @property
     def image_size(self) -> tuple[int, int]:

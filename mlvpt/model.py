@@ -127,6 +127,11 @@ class MLVPT(MultiLabelClassifier):
         }
 
     @property
+    def prompted_vit(self) -> PromptedViT:
+        """The frozen backbone with its prompts."""
+        return self.backbone
+
+    @property
     def vit(self) -> VisionTransformer:
         """The frozen timm model inside."""
         return self.backbone.backbone

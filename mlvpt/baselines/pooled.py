@@ -97,6 +97,11 @@ class FrozenPooledClassifier(PooledClassifier):
         )
 
     @property
+    def prompted_vit(self) -> PromptedViT:
+        """The frozen backbone with its prompts."""
+        return self.prompted
+
+    @property
     def vit(self) -> VisionTransformer:
         """The frozen timm model inside."""
         return self.prompted.backbone

@@ -68,6 +68,11 @@ class QueryHead(MultiLabelClassifier):
         self.bias = nn.Parameter(torch.zeros(n_classes))
 
     @property
+    def prompted_vit(self) -> PromptedViT:
+        """The frozen backbone with its prompts."""
+        return self.prompted
+
+    @property
     def vit(self) -> VisionTransformer:
         """The frozen timm model inside."""
         return self.prompted.backbone

@@ -137,6 +137,20 @@ class MultiLabelDataset(Dataset):
         part._rows = self._rows[rows]
         return part
 
+    def joined_with(self, other: "MultiLabelDataset") -> "MultiLabelDataset":
+        """The images of both, these first; the classes must be the same."""
+        if list(self.class_names) != list(other.class_names):
+            raise InputError(f"{self.name} and {other.name} have different classes: join equals.")
+        sources = [part._images[int(row)] for part in (self, other) for row in part._rows]
+        return MultiLabelDataset(
+            targets=np.concatenate([self.targets, other.targets]),
+            class_names=self.class_names,
+            images=sources,
+            image_ids=[*self.image_ids, *other.image_ids],
+            transform=self.transform,
+            name=self.name,
+        )
+
     def with_transform(self, transform: Callable[[Image.Image], Any] | None) -> "MultiLabelDataset":
         """The same images and targets under another transform; nothing is copied."""
         other = copy.copy(self)

@@ -40,6 +40,11 @@ class DataConfig:
         transform: augmentation of the training images.
         mean_std: normalisation, the backbone's own or ImageNet's.
         cache_gb: memory for decoded images, in GB; 0 decodes every epoch anew.
+        token_cache: folder for the tokens before the first prompted block, which are the same in
+            every run (see training/tokens.py); None makes them anew in every step. For images that
+            are not augmented.
+        hold_out: keep the validation images out of training. False trains on them too, once
+            everything is chosen: no epoch is selected then, and the last weights are kept.
         skip_corrupt: skip and count unreadable images instead of stopping.
         n_images: number of training images of scenes (None: all that the package makes).
         strength: strength of the planted co-occurrence of scenes, in [0, 1].
@@ -53,6 +58,8 @@ class DataConfig:
     transform: Literal["none", "official", "ours"] = "none"  # ours: digits have one orientation
     mean_std: Literal["backbone", "imagenet"] = "backbone"  # ours; release: ImageNet's for all
     cache_gb: float = 0.0  # ours: off unless asked for
+    token_cache: str | None = None
+    hold_out: bool = True
     skip_corrupt: bool = False  # ours: a damaged data set should be noticed
     n_images: int | None = None
     strength: float = 1.0  # design of DigitScenes
@@ -60,6 +67,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "in (0, 1)")
         _require(0 <= self.strength <= 1, "data.strength", self.strength, "in [0, 1]")
+        _require(
+            self.token_cache is None or (self.transform == "none" and not self.skip_corrupt),
+            "data.token_cache",
+            self.token_cache,
+            "used with data.transform none and without data.skip_corrupt",
+        )
         _require(self.cache_gb >= 0, "data.cache_gb", self.cache_gb, "0 or more")
         _require(
             self.n_images is None or self.n_images >= 1, "data.n_images", self.n_images, "positive"
@@ -245,6 +258,7 @@ SECTIONS = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig, "optim
 # How the work is executed, not what it computes.
 EXECUTION = frozenset(
     {
+        "data.token_cache",
         "optim.workers",
         "optim.device",
         "optim.compile",

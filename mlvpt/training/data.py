@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mlvpt.datasets import DecodedCache, MultiLabelDataset, load_scenes, load_splits
 from mlvpt.errors import InputError
+from mlvpt.images import normalize
 from mlvpt.training.config import DataConfig
 
 
@@ -179,6 +180,23 @@ def make_loader(
     )
 
 
+def model_input(model: Any, batch: torch.Tensor) -> torch.Tensor:
+    """What a model reads of a batch: normalised images, or kept tokens as they are.
+
+    Args:
+        model: has the `mean` and `std` of its images.
+        batch: (B, 3, H, W) uint8, or (B, T, D) float tokens.
+    """
+    if batch.dtype == torch.uint8:
+        return normalize(batch, model.mean, model.std)
+    return batch
+
+
+def as_is(tokens: torch.Tensor) -> torch.Tensor:
+    """The transform of kept tokens: none."""
+    return tokens
+
+
 def n_cores() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
@@ -237,7 +255,8 @@ def load_data(config: DataConfig, seed: int) -> Splits:
     for name, part in {"training": found.train, "validation": found.val}.items():
         if not len(part):
             raise InputError(f"the data set {config.name} has no {name} images: check its files.")
-    return Splits(found.train, found.val, tests)
+    train = found.train if config.hold_out else found.train.joined_with(found.val)
+    return Splits(train, found.val, tests)
 
 
 def cached(splits: Splits, image_size: tuple[int, int], config: DataConfig) -> Splits:

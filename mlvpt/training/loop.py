@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mlvpt.datasets import DecodedCache, MultiLabelDataset
-from mlvpt.images import normalize
+from mlvpt.files import atomic_path
 from mlvpt.training import checkpoint
 from mlvpt.training.config import TrainConfig, to_dict
+from mlvpt.training.data import model_input
 from mlvpt.training.evaluation import (
     evaluate,
     mean_ap,
@@ -108,7 +110,7 @@ def train_epoch(run: Run) -> bool:
     waiting: Tensor | None = None  # a step's numbers are read one step late: a GPU can run ahead
     with run.signals.deferred():
         for pixels, targets in run.loader if at.batch < run.batches.per_epoch else ():
-            images = normalize(pixels, run.model.mean, run.model.std)  # (B, 3, H, W)
+            images = model_input(run.model, pixels)  # (B, 3, H, W)
             with accelerator.accumulate(run.wrapped):
                 with accelerator.autocast():
                     loss = run.criterion(run.wrapped(images), targets)
@@ -200,7 +202,7 @@ def select(run: Run, stopping: bool = False) -> None:
     run.position = Position(at.epoch + 1, 0, at.step, history=[*at.history, line])
     if not main:
         return
-    if run.position.best is line:
+    if run.best is line:
         with run.averaged():
             state = {"epoch": line["epoch"], "val_mAP": score[0]}
             checkpoint.save(run.folder.best, run.parameters, state)
@@ -231,12 +233,19 @@ def finish(run: Run) -> dict[str, Any]:
     with torch.no_grad():
         for name, parameter in run.parameters.items():
             parameter.copy_(weights[name])
-    parts = {"val": run.splits.val, **run.splits.tests}
+    held_out = run.config.data.hold_out  # else val was trained on, and says nothing
+    parts = {"val": run.splits.val} if held_out else {}
+    parts |= run.splits.tests
     probabilities = {name: predict(run, part) for name, part in parts.items()}
     if not run.accelerator.is_main_process:
         return {}
-    class_names = run.splits.val.class_names
-    thresholds = tuned_thresholds(run.splits.val.targets, probabilities["val"])
+    class_names, thresholds = run.splits.val.class_names, None
+    if held_out:
+        thresholds = tuned_thresholds(run.splits.val.targets, probabilities["val"])
+    with atomic_path(run.folder.probabilities) as temporary:
+        save_file(
+            {name: torch.from_numpy(p).float() for name, p in probabilities.items()}, temporary
+        )
     metrics = {
         name: evaluate(part.targets, probabilities[name], class_names, thresholds)
         for name, part in parts.items()
@@ -246,7 +255,7 @@ def finish(run: Run) -> dict[str, Any]:
         "best_epoch": best["epoch"],
         "epochs": run.position.epoch,
         "trainable_parameters": sum(p.numel() for p in run.parameters.values()),
-        "thresholds": dict(zip(class_names, thresholds, strict=True)),
+        "thresholds": dict(zip(class_names, thresholds or (), strict=bool(thresholds))),
         "config": to_dict(run.config),
     }
     run.bar.write(metrics_table(metrics))

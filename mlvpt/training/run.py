@@ -18,11 +18,19 @@ from mlvpt.images import train_transform
 from mlvpt.training import checkpoint
 from mlvpt.training.build import build_groups, build_loss, build_model
 from mlvpt.training.config import OptimConfig, TrainConfig
-from mlvpt.training.data import AugmentedImages, EpochBatches, cached, load_data, make_loader
+from mlvpt.training.data import (
+    AugmentedImages,
+    EpochBatches,
+    as_is,
+    cached,
+    load_data,
+    make_loader,
+)
 from mlvpt.training.ema import EMA
 from mlvpt.training.folder import RunFolder
 from mlvpt.training.interrupts import Stopped, StopSignals
 from mlvpt.training.progress import Progress
+from mlvpt.training.tokens import kept
 
 
 @dataclass
@@ -68,7 +76,7 @@ class Run:
         signals: StopSignals,
         progress: bool,
     ) -> None:
-        optim = config.optim
+        optim, shown = config.optim, progress and accelerator.is_main_process
         self.began = self.saved_at = time.monotonic()
         self.config, self.folder = config, folder
         self.accelerator, self.signals = accelerator, signals
@@ -83,11 +91,15 @@ class Run:
         if config.data.mean_std == "imagenet":
             self.model.mean, self.model.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
         self.criterion = build_loss(config.loss)
-        self.splits = cached(splits, self.model.image_size, config.data)
+        transform = train_transform(config.data.transform, self.model.image_size)
+        if config.data.token_cache:
+            self.splits = kept(splits, self.model, config.data.token_cache, shown)
+            transform = as_is
+        else:
+            self.splits = cached(splits, self.model.image_size, config.data)
         self.batches = EpochBatches(
             len(splits.train), optim.batch_size, accelerator.num_processes, optim.seed
         )
-        transform = train_transform(config.data.transform, self.model.image_size)
         images = AugmentedImages(
             self.splits.train,
             transform,
@@ -112,7 +124,7 @@ class Run:
         self.images_per_second = 0.0
         self.seconds_before = 0.0  # of the processes that this one continues
         n_images = self.batches.per_epoch * self.global_batch * optim.epochs
-        self.bar = Progress(progress and accelerator.is_main_process, n_images, folder.path)
+        self.bar = Progress(shown, n_images, folder.path)
 
     @property
     def global_batch(self) -> int:
@@ -123,9 +135,16 @@ class Run:
         """A block in which the model holds the averaged weights, if they are kept."""
         return nullcontext() if self.ema is None else self.ema.swapped_in()
 
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The line of the epoch to keep: best on val, or the last where val is trained on."""
+        if self.config.data.hold_out:
+            return self.position.best
+        return self.position.history[-1] if self.position.history else None
+
     def out_of_patience(self) -> bool:
         """Whether `patience` epochs have passed since the best one."""
-        best, patience = self.position.best, self.config.optim.patience
+        best, patience = self.best, self.config.optim.patience
         return bool(patience and best and self.position.epoch - best["epoch"] >= patience)
 
     def seconds(self) -> float:

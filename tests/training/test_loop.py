@@ -57,6 +57,7 @@ def test_run_folder_holds_what_it_promises(tiny_run):
         "metrics.jsonl",
         "checkpoints",
         "model",
+        "probabilities.safetensors",
         "summary.json",
     }
     summary = json.loads((tiny_run / "summary.json").read_text())
