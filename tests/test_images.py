@@ -133,10 +133,10 @@ def test_empty_foreign_and_missing_files_are_refused_with_their_path(tmp_path, c
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ([[1, 0, 2]], "row 0, column 2"),
-        ([[1, 0, float("nan")]], "row 0, column 2 is .*nan"),
+        ([[1, 0, 2]], "image 0, class 2 has 2"),
+        ([[1, 0, float("nan")]], "image 0, class 2 has nan"),
         ([[1, 0]], "2 columns but there are 3 class names"),
-        ([1, 0, 1], "matrix"),
+        ([1, 0, 1], r"\(N, K\) array"),
         ([[1, 0, 1], [0, 0, 0]], "1 images but 2 rows"),
     ],
 )
