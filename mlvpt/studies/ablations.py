@@ -18,7 +18,8 @@ from typing import Any
 from mlvpt.baselines import BASELINES
 from mlvpt.errors import InputError
 from mlvpt.studies.grid import Job, read_rows, run_grid
-from mlvpt.studies.statistics import results_table, summarise
+from mlvpt.studies.statistics import summarise
+from mlvpt.studies.tables import results_table
 from mlvpt.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from mlvpt.training.recipes import check_keys
 
