@@ -7,7 +7,7 @@ from mlvpt.plots.gates import gate_heatmap
 from mlvpt.plots.groups import affinity_heatmap, cooccurrence_heatmap, group_graph
 from mlvpt.plots.images import image_grid
 from mlvpt.plots.labels import class_frequencies, partner_effect
-from mlvpt.plots.measures import loss_curves, precision_recall, threshold_curves
+from mlvpt.plots.loss_and_metrics import loss_curves, precision_recall, threshold_curves
 from mlvpt.plots.method import method_map
 from mlvpt.plots.prefix import mask_figure, prefix_figure, prompting_cost
 from mlvpt.plots.results import (
