@@ -24,7 +24,7 @@ from mlvpt.errors import InputError
 def stratified_split(
     targets: Any, val_fraction: float = 0.1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split images in two so that every label has its share in both.
+    """A split of the images in two in which every label has its share in both halves.
 
     Iterative stratification: take the label with the fewest images left, and give each of its
     images to the half that still wants most images of that label (ties: the half that wants
@@ -128,7 +128,7 @@ def load_splits(
     n_images: int | None = None,
     strength: float = 1.0,
 ) -> Splits:
-    """Load a data set by name and hold a stratified validation split out of its training images.
+    """The splits of a named data set, validation images held out of the training images.
 
     | name | training images | test images |
     | --- | --- | --- |

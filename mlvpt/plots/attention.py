@@ -1,4 +1,4 @@
-"""Where the prompts of every group look."""
+"""Attention maps over their picture: where the prompts of every group, or class, look."""
 
 from __future__ import annotations
 
