@@ -27,6 +27,7 @@ from mlvpt.grouping import (
 from mlvpt.images import eval_transform, normalize
 from mlvpt.model import MLVPT
 from mlvpt.studies.ablations import change, scenes_base
+from mlvpt.studies.tables import layout
 from mlvpt.training.build import load_model
 from mlvpt.training.config import TrainConfig
 from mlvpt.training.loop import train
@@ -155,11 +156,9 @@ def _fresh_folder(folder: Path) -> Path:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
-    lines = [f"{'method':<10}{'trained':>9}{'mAP test':>10}{'mAP test_shifted':>18}{'seconds':>9}"]
+    table = [["method", "trained", "mAP test", "mAP test_shifted", "seconds"]]
     for row in rows:
-        lines.append(
-            f"{row['method']:<10}{row['parameters']:>9,}{100 * row['test']:>10.1f}"
-            f"{100 * row['test_shifted']:>18.1f}{row['seconds']:>9.0f}"
-        )
-    lines.append("test_shifted has no co-occurrence to lean on: what is lost there was memorised.")
-    return "\n".join(lines)
+        percent = (f"{100 * row[split]:.1f}" for split in ("test", "test_shifted"))
+        table.append([row["method"], f"{row['parameters']:,}", *percent, f"{row['seconds']:.0f}"])
+    note = "test_shifted has no co-occurrence to lean on: what is lost there was memorised."
+    return f"{layout(table)}\n{note}"

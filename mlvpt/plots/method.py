@@ -26,7 +26,7 @@ def method_map(
     experts_per_group: int = 2,
     n_shown: int = 5,
 ) -> Figure:
-    """How ML-VPT works, drawn with a real image, real counts, real groups and real probabilities.
+    """The diagram of ML-VPT, drawn from the counts, groups and probabilities of a trained model.
 
     Upper row: labels to affinities to groups. Lower row: image to tokens, with prompt tokens for
     each group, through the frozen backbone to the experts and the probabilities.

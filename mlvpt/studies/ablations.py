@@ -18,7 +18,8 @@ from typing import Any
 from mlvpt.baselines import BASELINES
 from mlvpt.errors import InputError
 from mlvpt.studies.grid import Job, read_rows, run_grid
-from mlvpt.studies.statistics import results_table, summarise
+from mlvpt.studies.statistics import summarise
+from mlvpt.studies.tables import results_table
 from mlvpt.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from mlvpt.training.recipes import check_keys
 
@@ -29,7 +30,7 @@ BASE = "mlvpt"
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A change to the base.
+    """A named change to the settings of the base run.
 
     Attributes:
         name: in tables and rows.
@@ -264,7 +265,7 @@ def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Va
 
 
 def _jobs(variants: Sequence[Variant], base: TrainConfig, seeds: Sequence[int]) -> list[Job]:
-    """Seed by seed, so that a grid cut short has all variants with fewer seeds."""
+    """Jobs seed by seed, so that a grid cut short has every variant, with fewer seeds."""
     return [
         Job(v.name, change(base, {**v.changes, "optim.seed": seed}), v.prune)
         for seed in seeds

@@ -1,4 +1,4 @@
-"""Runs a grid of training runs, and remembers what it has done.
+"""Grids of training runs that are recorded as they finish, and resumed after a stop.
 
 A study is a file of JSON lines, one per finished run, each a record of how it came about (command,
 commit, seed, device, versions, seconds) with the configuration and what was measured. A run is
@@ -77,7 +77,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
 def run_grid(
     jobs: Sequence[Job], path: str | Path, *, workers: int | None = None, quiet: bool = False
 ) -> list[dict[str, Any]]:
-    """Make the runs that `path` does not hold yet, in the order given.
+    """The rows of all jobs, after making the runs that `path` does not hold yet.
 
     Args:
         jobs: the runs.

@@ -1,4 +1,4 @@
-"""What a run is measured by beyond mAP: the drop, induced false positives, look-alikes."""
+"""The measures of a study's run: mAP, CF1, OF1, drop, induced false positives, look-alikes."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def look_alike_confusion(
     pairs: tuple[tuple[int, int], ...],
     thresholds: float | np.ndarray = 0.5,
 ) -> float:
-    """How often one of two look-alikes is predicted where only the other is present.
+    """The rate at which one of two look-alikes is predicted where only the other is present.
 
     Args:
         targets: (N, K) of 1, 0, -1.

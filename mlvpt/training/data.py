@@ -8,24 +8,16 @@ seen, whatever the number of workers and devices.
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mlvpt.datasets import DecodedCache, MultiLabelDataset, load_scenes, load_splits
+from mlvpt.datasets import DecodedCache, MultiLabelDataset, Splits, load_splits
 from mlvpt.errors import InputError
 from mlvpt.images import normalize
 from mlvpt.training.config import DataConfig
-
-
-class Splits(NamedTuple):
-    """train, val: MultiLabelDataset; tests: {"test": ..., ...}, evaluated once at the end."""
-
-    train: MultiLabelDataset
-    val: MultiLabelDataset
-    tests: dict[str, MultiLabelDataset]
 
 
 def dataset_hash(*datasets: MultiLabelDataset) -> str:
@@ -237,7 +229,7 @@ def load_data(config: DataConfig, seed: int) -> Splits:
         seed: of the split of training images into train and val.
 
     Raises:
-        InputError: no root where one is needed, or anything the loader refuses.
+        InputError: whatever `load_splits` refuses.
     """
     found = load_splits(
         config.name,
@@ -249,14 +241,9 @@ def load_data(config: DataConfig, seed: int) -> Splits:
         n_images=config.n_images,
         strength=config.strength,
     )
-    tests = {} if found.test is None else {"test": found.test}
-    if config.name == "scenes":
-        tests["test_shifted"] = load_scenes("test_shifted")
-    for name, part in {"training": found.train, "validation": found.val}.items():
-        if not len(part):
-            raise InputError(f"the data set {config.name} has no {name} images: check its files.")
-    train = found.train if config.hold_out else found.train.joined_with(found.val)
-    return Splits(train, found.val, tests)
+    if config.hold_out:
+        return found
+    return Splits(found.train.joined_with(found.val), found.val, found.tests)
 
 
 def cached(splits: Splits, image_size: tuple[int, int], config: DataConfig) -> Splits:

@@ -20,12 +20,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mlvpt.backbones import backbone_hash
-from mlvpt.datasets import MultiLabelDataset
+from mlvpt.datasets import MultiLabelDataset, Splits
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, write_json
 from mlvpt.images import eval_transform, normalize
 from mlvpt.training.checkpoint import run_lock
-from mlvpt.training.data import Splits
 
 BATCH = 64  # images through the frozen blocks at a time
 STORED = 1024  # images between two writes: what a kill may cost

@@ -38,7 +38,8 @@ from mlvpt.studies.ablations import (
 )
 from mlvpt.studies.grid import Job, make_run, read_rows, run_grid
 from mlvpt.studies.measures import look_alike_confusion
-from mlvpt.studies.statistics import mean_std, paired_test, results_table, summarise
+from mlvpt.studies.statistics import mean_std, paired_test, summarise
+from mlvpt.studies.tables import results_table
 from mlvpt.training.config import TrainConfig
 from mlvpt.training.interrupts import Stopped
 
