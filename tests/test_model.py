@@ -8,10 +8,13 @@ import torch
 from PIL import Image
 from tiny_vits import tiny_vit
 
-from mlvpt import MLVPT, LabelGroups
+from mlvpt import MLVPT, LabelGroups, MLVPTOutput
 from mlvpt.backbones import create_backbone
+from mlvpt.classifier import MultiLabelClassifier, Output
 from mlvpt.errors import InputError
 from mlvpt.losses import MLVPTLoss
+from mlvpt.training.build import build_model
+from mlvpt.training.config import ModelConfig
 
 NAMES = ("ant", "bee", "cat", "dog", "elk")
 GROUPS = LabelGroups(co=[0, 0, 1, 1, 2], dc=[0, 1, 2, 0, 1], n_groups=3, class_names=NAMES)
@@ -152,6 +155,31 @@ def test_a_configuration_that_is_not_ours_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(InputError, match="not the configuration of a model of this package"):
         MLVPT.from_pretrained(tmp_path, backbone=tiny_vit())
+
+
+def test_a_model_whose_class_is_not_defined_yet_names_what_to_import(tmp_path):
+    small_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "method": "Mine"}))
+    with pytest.raises(InputError, match="class Mine, which is not defined yet: import the module"):
+        MLVPT.from_pretrained(tmp_path, backbone=tiny_vit())
+
+
+def test_a_method_of_ones_own_is_built_and_loaded_once_its_class_is_defined(tmp_path, monkeypatch):
+    for registry in ("kinds", "methods"):  # put back what the class below changes
+        monkeypatch.setattr(MultiLabelClassifier, registry, dict(getattr(MLVPT, registry)))
+
+    class Own(MLVPT, methods=("own",)):
+        pass
+
+    config = ModelConfig(method="own", n_groups=3, experts_per_group=2)
+    model = build_model(config, GROUPS, NAMES)
+    model.save_pretrained(tmp_path)
+    assert type(model) is type(MultiLabelClassifier.from_pretrained(tmp_path)) is Own
+
+
+def test_the_output_has_one_class_under_both_its_names():
+    assert type(small_model()(random_images())) is Output is MLVPTOutput
 
 
 def test_a_failed_save_leaves_the_old_model_whole(tmp_path, monkeypatch):
