@@ -163,11 +163,20 @@ def reads_after_norm(backbone: nn.Module) -> bool:
 
     After it for supervised ImageNet-1k and DINOv2 (and, ours, for all others); before it for
     ImageNet-21k, MAE and MoCo v3, whose final norm was not trained on a prompt-like use.
+
+    The family stands in timm's tag of the weights. A module without one, such as a
+    VisionTransformer made by hand, is read after the norm, and a logged warning says so.
     """
-    config = getattr(backbone, "pretrained_cfg", None) or {}
+    config = _config_dict(backbone)
     tag, architecture = config.get("tag") or "", config.get("architecture") or ""
     if tag.endswith("in21k") or (tag == "" and architecture.endswith("in21k")):
         return False
+    if tag == "" and architecture != "scenes":
+        _logger.warning(
+            "The backbone has no tag that tells how it was pre-trained, so its tokens are read "
+            "after the final norm (norm_output=True): give norm_output=False for weights of "
+            "ImageNet-21k, MAE or MoCo v3."
+        )
     return not (tag.startswith("mae") or tag.startswith("moco"))
 
 

@@ -1,9 +1,11 @@
 """MLVPT as its user meets it: outputs, views, predict, save and load."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from tiny_vits import tiny_vit
@@ -303,6 +305,66 @@ def test_attention_has_a_map_per_view_and_group():
     assert maps.shape == (3, 2, 3, 4, 4)
     assert (maps >= 0).all()
     assert (maps.sum(dim=(-1, -2)) <= 1).all()
+
+
+def moco_v3_file(folder: Path) -> Path:
+    torch.manual_seed(0)
+    state = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32).state_dict()
+    state["norm.weight"] = torch.linspace(-2, 2, 192)
+    inner = {f"module.base_encoder.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": inner}, folder / "moco.pth.tar")
+    return folder / "moco.pth.tar"
+
+
+def tokens_by_hand(model: MLVPT, images: torch.Tensor) -> torch.Tensor:
+    """Prompt tokens after the last of timm's own blocks, before the final norm: (B, P, D)."""
+    vit, prompts = model.vit, model.backbone.prompts
+    x = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
+    for block, new in zip(vit.blocks, prompts, strict=True):
+        x = block(torch.cat([new.expand(len(x), -1, -1), x], dim=1))
+        tokens, x = x[:, : len(new)], x[:, len(new) :]
+    return tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "after_norm"),
+    [
+        ("vit_base_patch16_224.augreg_in1k", True),
+        ("vit_base_patch16_224.augreg_in21k_ft_in1k", True),
+        ("deit_base_patch16_224.fb_in1k", True),
+        ("vit_small_patch14_dinov2.lvd142m", True),
+        ("vit_base_patch16_224.augreg_in21k", False),
+        ("vit_base_patch16_224.mae", False),
+        ("moco_v3", False),
+    ],
+)
+def test_logits_come_from_tokens_before_or_after_the_norm_as_the_family_wants(
+    name, after_norm, tmp_path
+):
+    options = {"experts_per_group": 2, "isolate_prompts": False}
+    if name == "moco_v3":
+        source = {"image_size": 32, "backbone_checkpoint": moco_v3_file(tmp_path)}
+        model = MLVPT("vit_tiny_patch16_224", GROUPS, **options, **source).eval()
+        images = random_images()
+    else:
+        torch.manual_seed(0)
+        size = 28 if "14" in name else 32
+        shape = {"depth": 2, "embed_dim": 48, "num_heads": 4, "img_size": size}
+        vit = timm.create_model(name, pretrained=False, num_classes=0, **shape)
+        torch.nn.init.normal_(vit.norm.weight)  # far from 1, so that the norm cannot be missed
+        model = MLVPT(vit, GROUPS, **options).eval()
+        images = torch.randn(3, 3, size, size)
+    tokens = tokens_by_hand(model, images)
+    right, wrong = (model.vit.norm(tokens), tokens)[:: 1 if after_norm else -1]
+
+    def logits(read):
+        pairs = zip(model.experts.values(), read.chunk(2, dim=1), strict=True)
+        return sum(experts(part)[0] for experts, part in pairs) / 2
+
+    found = model(images).logits
+    torch.testing.assert_close(found, logits(right), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, logits(wrong), rtol=1e-2, atol=1e-3)
+    assert model.options["norm_output"] is after_norm
 
 
 def test_unknown_views_are_refused():

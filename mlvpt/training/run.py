@@ -25,7 +25,6 @@ from mlvpt.training.folder import RunFolder
 from mlvpt.training.interrupts import Stopped, StopSignals
 from mlvpt.training.progress import Progress
 
-
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
