@@ -5,8 +5,8 @@ trained parameters (never the backbone's) are followed by AdamW on a one-cycle s
 average of those parameters trails behind. After every epoch the average is scored on the
 validation images, and the best one is kept. Test images are used once, at the end.
 
-Source: the recipe of the authors' release (method.md, section 5). Ours: selection on validation
-images, no decay on biases, everything about interruption.
+Source: Ma et al., CVPR 2025, section 4.1, with the values of the authors' release where the paper
+has none. Ours: selection on validation images, no decay on biases, everything about interruption.
 """
 
 import time
@@ -36,7 +36,7 @@ from mlvpt.training.evaluation import (
 from mlvpt.training.folder import RunFolder
 from mlvpt.training.interrupts import Stopped, StopSignals
 from mlvpt.training.record import write_record
-from mlvpt.training.run import Position, Run, make_accelerator
+from mlvpt.training.run import Position, Run, make_accelerator, process_state_kept
 
 
 def train(
@@ -62,6 +62,7 @@ def train(
     folder = RunFolder(out_dir)
     signals = StopSignals(folder.kept)
     with ExitStack() as stack:
+        stack.enter_context(process_state_kept())
         stack.enter_context(signals.installed())
         accelerator = make_accelerator(config)
         if accelerator.is_main_process:

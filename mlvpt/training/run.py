@@ -1,14 +1,15 @@
-"""What a run holds between two steps, how it is built, saved and restored."""
+"""The state of a run between two steps: building, saving and restoring it."""
 
 import os
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
@@ -32,10 +33,12 @@ from mlvpt.training.interrupts import Stopped, StopSignals
 from mlvpt.training.progress import Progress
 from mlvpt.training.tokens import kept
 
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+
 
 @dataclass
 class Position:
-    """Where a run is; with the weights and the optimiser, all that a checkpoint needs.
+    """Place of a run in its epochs; with weights and optimiser, all that a checkpoint needs.
 
     Attributes:
         epoch: finished epochs.
@@ -60,7 +63,7 @@ class Position:
 
 
 class Run:
-    """Everything that one run holds, built from its configuration.
+    """A run: model, data, optimiser and position, built from its configuration.
 
     Attributes:
         model: the model itself; `wrapped` is it, or DistributedDataParallel around it.
@@ -220,11 +223,36 @@ class Run:
         )
 
 
+@contextmanager
+def process_state_kept() -> Iterator[None]:
+    """A block after which the settings that `make_accelerator` changes are the caller's again.
+
+    They are torch's deterministic mode, the variable CUBLAS_WORKSPACE_CONFIG, and the state that
+    Accelerate keeps per process, so that an Accelerator of the caller works on.
+    """
+    mode = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cublas = os.environ.get(CUBLAS)
+    kinds = (PartialState, AcceleratorState, GradientState)
+    shared = [dict(kind._shared_state) for kind in kinds]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(mode, warn_only=warn_only)
+        if cublas is None:
+            os.environ.pop(CUBLAS, None)
+        else:
+            os.environ[CUBLAS] = cublas
+        for kind, state in zip(kinds, shared, strict=True):
+            kind._shared_state.clear()  # in place: every object of the class has this very dict
+            kind._shared_state.update(state)
+
+
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """Device, precision and processes of a run, and what must be set before the first kernel."""
     optim = config.optim
     if optim.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its start
+        os.environ.setdefault(CUBLAS, ":4096:8")  # cuBLAS reads it at its start
     torch.use_deterministic_algorithms(optim.deterministic)
     # Accelerate keeps one state per process; a second run may want another precision
     AcceleratorState._reset_state(reset_partial_state=True)
