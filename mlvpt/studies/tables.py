@@ -81,6 +81,25 @@ def results_table(lines: Sequence[dict[str, Any]]) -> str:
     return layout(table)
 
 
+def study_table(rows: Sequence[dict[str, Any]], base: str | None = None) -> str:
+    """The table of a study in percent, and below it the runs that failed, with their reasons.
+
+    Args:
+        rows: of `run_grid`.
+        base: the variant that the others are compared with, if a run of it succeeded.
+    """
+    done = [row for row in rows if "error" not in row]
+    if base not in {row["variant"] for row in done}:
+        base = None
+    text = results_table(summarise(done, base)) if done else "no run succeeded"
+    failed = [
+        f"failed: {row['variant']}, seed {row['seed']}: {row['error']}"
+        for row in rows
+        if "error" in row
+    ]
+    return "\n".join([text, *failed])
+
+
 def methods_table() -> str:
     """Methods by mAP on test_shifted, best first: Markdown, mAP in percent."""
     rows = load("baselines")
