@@ -191,13 +191,13 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         return found
 
     def trained_state(self) -> dict[str, Tensor]:
-        """What training made: the state without frozen parameters, on the CPU."""
+        """Trained parameters and buffers by name, without frozen parameters, on the CPU."""
         frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
         state = self.state_dict()
         return {n: t.detach().cpu().contiguous() for n, t in state.items() if n not in frozen}
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `trained_state` gave.
+        """Load a state that `trained_state` gave.
 
         Raises:
             InputError: names or shapes differ from this model's.
@@ -214,7 +214,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Everything but weights that is needed to build the model again, as JSON can hold it."""
+        """Settings that build the model again, without its weights, as JSON can hold them."""
         return {
             "format": FORMAT,
             "method": type(self).__name__,

@@ -180,6 +180,30 @@ def test_a_method_of_ones_own_is_built_and_loaded_once_its_class_is_defined(tmp_
     assert type(model) is type(MultiLabelClassifier.from_pretrained(tmp_path)) is Own
 
 
+def test_every_option_of_the_settings_reaches_the_model():
+    options = {
+        "experts_per_group": 2,
+        "bottleneck": 3,
+        "views": ("dc",),
+        "gate": "mean",
+        "depth": "shallow",
+        "isolate_prompts": False,
+        "norm_output": False,
+    }
+    model = build_model(ModelConfig(**options, image_size=64), GROUPS, NAMES)
+    assert model.options == {**options, "views": ["dc"]}
+    assert model.image_size == (64, 64)
+
+
+def test_start_from_begins_ml_vpt_with_saved_weights(tmp_path):
+    settings = {"n_groups": 3, "experts_per_group": 2}
+    first = build_model(ModelConfig(**settings), GROUPS, NAMES).eval()
+    first.save_pretrained(tmp_path)
+    second = build_model(ModelConfig(**settings, start_from=str(tmp_path)), GROUPS, NAMES).eval()
+    images = torch.randn(2, 3, 48, 48)
+    assert torch.equal(second(images).logits, first(images).logits)
+
+
 def test_the_output_has_one_class_under_both_its_names():
     assert type(small_model()(random_images())) is Output is MLVPTOutput
 

@@ -1,4 +1,6 @@
-"""What ML-VPT is compared with: every method on the same backbone, loop, loss and data.
+"""Baselines that ML-VPT is compared with, on the same backbone, loop, loss and data.
+
+Below are the name of each in the settings, its class, and what it trains.
 
 linear_probe     LinearProbe      a linear head on the frozen feature
 full_finetuning  FullFineTuning   every weight

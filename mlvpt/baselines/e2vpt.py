@@ -14,7 +14,7 @@ from mlvpt.errors import InputError
 
 
 class KeyValuePromptedViT(AttentionPromptedViT):
-    """Deep prompts, masked token by token and segment by segment, and key-value prompts.
+    """A PromptedViT with deep prompts under masks of tokens and segments, and key-value prompts.
 
     Every attention gets further keys and values of its own, one parameter for both, which no
     projection of the backbone touches:

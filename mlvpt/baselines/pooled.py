@@ -1,4 +1,4 @@
-"""One vector per image, one linear classifier: the reading that most baselines share."""
+"""Classifiers with a linear head on one pooled vector per image, the base of most baselines."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -64,7 +64,9 @@ class PooledClassifier(MultiLabelClassifier):
 
 
 class AttentionPromptedViT(PromptedViT):
-    """Prompts that change attention itself, which timm's own blocks cannot run: no plain form.
+    """A PromptedViT whose prompts change attention itself, which timm's own blocks cannot compute.
+
+    It has no plain form therefore.
 
     Attributes:
         change: method and what it does, for the message.
@@ -78,7 +80,7 @@ class AttentionPromptedViT(PromptedViT):
             self._refuse()
 
     def forward_plain(self, images: Tensor) -> Tensor:
-        """Refused: it would leave out what these prompts change."""
+        """Refuse the plain form: it would leave out what these prompts change."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:

@@ -57,7 +57,9 @@ class VPT(FrozenPooledClassifier, methods=("vpt_shallow", "vpt_deep")):
 
 
 class GatedPromptedViT(AttentionPromptedViT):
-    """Shallow prompts whose change by each block is gated, with a temperature per attention.
+    """A PromptedViT with shallow prompts, a gate per block and a temperature per attention.
+
+    The gate decides how far a block may change the prompts.
 
     With Z the tokens, P the prompts among them, g = sigmoid(gate) and t the temperature of a block:
 

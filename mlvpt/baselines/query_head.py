@@ -1,4 +1,4 @@
-"""A head with one query per class that looks at the patches of a frozen backbone."""
+"""A head with one query per class that attends to the patches of a frozen backbone."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mlvpt.prompts import PromptedViT
 
 
 class QueryHead(MultiLabelClassifier, methods=("query_head",)):
-    """One learnt query per class attends to the frozen patch tokens, one classifier per class.
+    """A query head: one learnt query per class attends to the frozen patch tokens.
 
     With X the patch tokens and Q the K queries, one decoder layer without self-attention:
 

@@ -10,7 +10,7 @@ from mlvpt.errors import InputError
 
 
 class FullFineTuning(TunedPooledClassifier, methods=("full_finetuning",)):
-    """Every weight of the backbone and a linear head are trained.
+    """Full fine-tuning: every weight of the backbone and a linear head are trained.
 
     Trained: all backbone parameters + K (D + 1). Source: the upper reference of Jia et al.,
     ECCV 2022 ("full").
@@ -24,7 +24,7 @@ class FullFineTuning(TunedPooledClassifier, methods=("full_finetuning",)):
 
 
 class BitFit(TunedPooledClassifier, methods=("bitfit",)):
-    """Only the backbone's biases and a linear head are trained.
+    """BitFit: only the backbone's biases and a linear head are trained.
 
     Trained: every parameter named bias (of patch embedding, norms, attention and MLP: for a plain
     ViT with MLP ratio 4, L (3 D + D + 4 D + D + 2 D) + 2 D = 11 L D + 2 D) + K (D + 1).

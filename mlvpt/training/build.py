@@ -1,4 +1,4 @@
-"""From a configuration to a model: the groups, the method by name, the loss; and back from disk."""
+"""Groups, model and loss from a configuration, and trained models from disk."""
 
 from collections.abc import Sequence
 from pathlib import Path

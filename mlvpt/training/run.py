@@ -190,7 +190,7 @@ class Run:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put everything back where `save` left it."""
+        """Load the last checkpoint: weights, averages, optimiser, randomness and position."""
         tensors, state = checkpoint.load(self.folder.last)
         part = {
             kind: {n.removeprefix(kind): t for n, t in tensors.items() if n.startswith(kind)}
@@ -249,7 +249,13 @@ def process_state_kept() -> Iterator[None]:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, precision and processes of a run, and what must be set before the first kernel."""
+    """Accelerator of a run: its device, precision and processes.
+
+    Sets what must be set before the first kernel runs; `process_state_kept` puts it back.
+
+    Raises:
+        InputError: fp16 is asked for on a CPU.
+    """
     optim = config.optim
     if optim.deterministic:
         os.environ.setdefault(CUBLAS, ":4096:8")  # cuBLAS reads it at its start
