@@ -151,8 +151,8 @@ def ablate(
     """Make a study, or what is missing of it, and return its table.
 
     Args:
-        name: pooling, lr_sweep, baselines, ablations, groups, blocks, strength, or "all" of them
-            in this order.
+        name: pooling, lr_sweep, baselines, ablations, groups, blocks or strength; "all" is all of
+            them in this order, strength for scenes, groups and blocks for photographs.
         seeds: number of seeds, 0 to seeds - 1. Pooling and the sweep use the first
             alone, strength the first three.
         base: the run that is varied; None is `scenes_base()`. strength is for scenes only.
@@ -177,7 +177,8 @@ def ablate(
     if seeds < 1:
         raise InputError(f"seeds is {seeds}: ask for at least one.")
     if name == "all":
-        chosen = [s for s in studies if s != "strength" or base.data.name == "scenes"]
+        other = ("groups", "blocks") if base.data.name == "scenes" else ("strength",)
+        chosen = [study for study in studies if study not in other]
     elif name in studies:
         chosen = [name]
     else:

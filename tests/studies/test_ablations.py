@@ -176,12 +176,78 @@ def test_a_run_of_another_study_is_taken_over_under_the_new_name(tmp_path, pool)
     assert row["variant"] == "vpt_deep"
 
 
-def test_a_failed_run_is_named_after_the_others_were_made(tmp_path, pool):
-    pool.run = lambda job: {"error": "boom"} if job.seed == 0 else fake_row(job)
+def test_a_failed_run_is_a_row_with_its_reason_and_is_not_made_again(tmp_path, pool):
+    pool.run = lambda job: grid._failed(job, "boom") if job.seed == 0 else fake_row(job)
     jobs = [Job("a", change(tiny_base(), {"optim.seed": seed})) for seed in range(2)]
-    with pytest.raises(InputError, match=r"1 of 2 runs failed: a, seed 0 \(boom\)"):
-        run_grid(jobs, tmp_path / "study.jsonl", quiet=True)
-    assert [row["seed"] for row in read_rows(tmp_path / "study.jsonl")] == [1]
+    rows = run_grid(jobs, tmp_path / "study.jsonl", quiet=True)
+    assert [row.get("error") for row in rows] == ["boom", None]
+    pool.made.clear()
+    assert run_grid(jobs, tmp_path / "study.jsonl", quiet=True)[0]["error"] == "boom"
+    assert pool.made == []
+
+
+def test_the_table_is_made_of_the_runs_that_succeeded_and_names_the_others(tmp_path, pool):
+    def diverged_once(job):
+        return grid._failed(job, "boom") if job.variant == "co_only" else fake_row(job)
+
+    pool.run = diverged_once
+    table = ablate("ablations", seeds=1, base=tiny_base(), out=tmp_path, quiet=True)
+    assert table.splitlines()[-1] == "failed: co_only, seed 0: boom"
+    assert sum(line.startswith("co_only ") for line in table.splitlines()) == 0
+
+
+@pytest.mark.parametrize("settings", [{"n_groups": 5, "experts_per_group": 3}, {"bottleneck": 1}])
+def test_a_variant_that_equals_the_base_is_the_base(settings, tmp_path, pool):
+    base = change(tiny_base(), {f"model.{name}": value for name, value in settings.items()})
+    table = ablate("ablations", seeds=2, base=base, out=tmp_path, quiet=True)
+    names = [line.split()[0] for line in table.splitlines()[2:]]
+    assert len(set(names)) == len(names) == len({job.key for job in pool.made}) / 2
+    assert names[0] == "mlvpt"
+
+
+def test_a_changed_default_leaves_old_records_valid_and_makes_new_runs(tmp_path, monkeypatch):
+    job = Job("mlvpt", tiny_base())
+    recorded = {
+        "data.n_images": 64,
+        "optim.lr": 2e-2,
+        "optim.epochs": 1,
+        "model.backbone": "scenes",
+    }
+    recorded |= {"model.n_groups": 4, "model.experts_per_group": 2, "model.n_prompts": 16}
+    recorded |= {"model.backbone": "scenes"}
+    recorded |= {"model.pool": "patches"}
+    path = tmp_path / "old.jsonl"  # as version 0.1 wrote it: what differs from its defaults
+    path.write_text(json.dumps({"key": "old", "variant": "mlvpt", "seed": 0, "config": recorded}))
+    assert read_rows(path)[0]["key"] == job.key
+    other = change(tiny_base(), {"optim.weight_decay": 0.02})  # a new default, say
+    assert Job("mlvpt", other).key != job.key
+
+
+@pytest.mark.parametrize("study", ["lr_sweep", "baselines", "ablations", "strength"])
+def test_every_recorded_run_on_scenes_is_recognised(study):
+    folder = Path(results.__file__).parent
+    jobs = {
+        "lr_sweep": sweep_jobs,
+        "baselines": baseline_jobs,
+        "ablations": ablation_jobs,
+        "strength": strength_jobs,
+    }[study](scenes_base(), range(5), folder)
+    keys = {row["key"] for row in read_rows(folder / f"{study}.jsonl")}
+    assert {job.key for job in jobs} <= keys
+
+
+def test_wrong_data_is_one_sentence_before_the_first_job(tmp_path, pool):
+    base = change(tiny_base(), {"data.name": "voc2007", "data.root": str(tmp_path / "nowhere")})
+    with pytest.raises(InputError, match="nothing is there"):
+        ablate("lr_sweep", base=base, out=tmp_path)
+    assert pool.made == []
+
+
+def test_a_study_can_be_asked_for_some_of_its_methods(tmp_path, pool):
+    ablate("lr_sweep", base=tiny_base(), out=tmp_path, only=["mlvpt", "bitfit"], quiet=True)
+    assert {job.config.model.method for job in pool.made} == {"mlvpt", "bitfit"}
+    with pytest.raises(InputError, match="the study has no 'bitfti'"):
+        ablate("lr_sweep", base=tiny_base(), out=tmp_path, only=["bitfti"], quiet=True)
 
 
 def test_a_damaged_line_in_the_middle_is_reported(tmp_path):
@@ -219,6 +285,7 @@ def test_another_base_needs_a_folder_of_its_own(recipe, pool, tmp_path, monkeypa
     assert cli.main([*words, "--optim.epochs", "2"]) == 2
     assert "have another optim.epochs: name a folder for yours" in capsys.readouterr().err
     assert pool.made == []
+    monkeypatch.setattr(ablations, "_check_once", lambda _: None)  # there is no data here
     assert cli.main([*words, "--data.root", "here"]) == (0 if recipe else 2)
     assert cli.main([*words, "--optim.workers", "2"]) == 0
 
@@ -247,7 +314,9 @@ def test_a_run_that_diverges_is_a_row_of_its_own_and_ends_no_other(monkeypatch):
         raise Stopped("the loss is not finite at step 3", 1)
 
     monkeypatch.setattr(grid, "make_run", diverged)
-    assert grid._run(Job("a", tiny_base())) == {"error": "the loss is not finite at step 3"}
+    row = grid._run(Job("a", tiny_base()))
+    assert row["error"] == "the loss is not finite at step 3"
+    assert (row["variant"], row["seed"]) == ("a", 0)
 
 
 def test_a_worker_that_is_told_to_stop_begins_no_other_job(tmp_path):
@@ -305,6 +374,14 @@ def test_a_run_is_measured_on_val_and_both_test_splits_and_recorded(small_splits
     assert -1 < row["test_induced_probability"] < 1
     assert row["config"]["data.n_images"] == 64
     json.dumps(row, allow_nan=False)
+
+
+def test_a_run_on_all_images_is_measured_at_the_thresholds_of_another(small_splits):
+    base = change(tiny_base(), {"data.hold_out": False})
+    low, high = (make_run(Job("a", base, thresholds=(t,) * 10)) for t in (0.0, 1.0))
+    assert low["test_mAP"] == high["test_mAP"]
+    assert low["test_CF1"] > high["test_CF1"] == 0.0
+    assert "val_mAP" not in low
 
 
 def test_a_pruned_run_counts_only_the_parameters_that_masks_leave(small_splits):
