@@ -4,6 +4,7 @@ The results come from the records, the recipes from their files. What stands bet
 in README.md is replaced; tests/test_readme.py checks that it is what would be generated today.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -61,18 +62,18 @@ def results_table() -> str:
 
 
 def recipes_table() -> str:
-    """Every recipe with its command: Markdown. Data and backbone stand in its first line."""
+    """Every recipe with its command: Markdown. Both stand in the comments at its head."""
     table = [
         "| data | backbone | px | command |",
         "| --- | --- | ---: | --- |",
     ]
     for name in recipe_names():
-        first = recipe_path(name).read_text(encoding="utf-8").splitlines()[0]
+        text = recipe_path(name).read_text(encoding="utf-8")
+        first = text.splitlines()[0]
         data, backbone, size = first.removeprefix("# ").rstrip(".").split("; ")
         data, size = data.split(", ")[0], size.removesuffix(" px")
-        command = f"mlvpt train --recipe {name} --data.root DIR --out runs/{name}"
-        if "mocov3" in name:
-            command += " --model.backbone_checkpoint vit-b-300ep.pth.tar"
+        run = re.search(r"^# Run:((?:.*\\\n)*.*)", text, flags=re.MULTILINE)[1]
+        command = " ".join(re.sub(r"\\\n#", " ", run).split())  # continued lines as one
         table.append(f"| {data} | {backbone} | {size} | `{command}` |")
     return "\n".join(table)
 
