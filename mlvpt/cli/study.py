@@ -16,10 +16,13 @@ def ablate(argv: list[str]) -> None:
     from mlvpt.training.config import EXECUTION, FREE_ON_RESUME
 
     own = parser_for("ablate")
-    own.add_argument("name", help="pooling, lr_sweep, baselines, ablations, strength, or all")
+    own.add_argument(
+        "name", help="pooling, lr_sweep, baselines, ablations, groups, blocks, strength, or all"
+    )
     own.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1 (default: 5)")
     own.add_argument("--recipe", help="the run that is varied; default: scenes, 16 prompts")
     own.add_argument("--out", help="folder of the records; default: results, or results/RECIPE")
+    own.add_argument("--only", help="methods or variants, separated by commas; default: all")
     own.add_argument("--workers", type=int, help="processes; default: one per GPU, or per core")
     own.add_argument("--quiet", action="store_true", help="print the table alone")
     own.epilog = "Any setting of `mlvpt train --help` changes the base: --data.root DIR."
@@ -51,6 +54,7 @@ def ablate(argv: list[str]) -> None:
         base=base,
         out=options.out or default,
         workers=options.workers,
+        only=options.only.split(",") if options.only else (),
         quiet=options.quiet,
     )
     print(table)

@@ -1,6 +1,7 @@
 """Figures of the book and the command line: functions that return a matplotlib Axes or Figure."""
 
 from mlvpt.plots.attention import attention_grid, label_attention_grid
+from mlvpt.plots.claims import exclusive_cooccur_dumbbells
 from mlvpt.plots.clusters import agreement_curves, embedding_scatter
 from mlvpt.plots.gates import gate_heatmap
 from mlvpt.plots.groups import affinity_heatmap, cooccurrence_heatmap, group_graph
@@ -41,6 +42,7 @@ __all__ = [
     "cooccurrence_heatmap",
     "cost_by_size",
     "embedding_scatter",
+    "exclusive_cooccur_dumbbells",
     "gate_heatmap",
     "group_colors",
     "group_graph",

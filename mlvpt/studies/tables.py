@@ -6,6 +6,7 @@ that they are up to date.
 """
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,15 +125,15 @@ def methods_table() -> str:
 
 
 def recipes_table() -> str:
-    """Every recipe with its command: Markdown. Data and backbone stand in its first line."""
+    """Every recipe with its command: Markdown. Both stand in the comments at its head."""
     table = [["data", "backbone", "px", "command"]]
     for name in recipe_names():
-        first = recipe_path(name).read_text(encoding="utf-8").splitlines()[0]
+        text = recipe_path(name).read_text(encoding="utf-8")
+        first = text.splitlines()[0]
         data, backbone, size = first.removeprefix("# ").rstrip(".").split("; ")
         data, size = data.split(", ")[0], size.removesuffix(" px")
-        command = f"mlvpt train --recipe {name} --data.root DIR --out runs/{name}"
-        if "mocov3" in name:
-            command += " --model.backbone_checkpoint vit-b-300ep.pth.tar"
+        run = re.search(r"^# Run:((?:.*\\\n)*.*)", text, flags=re.MULTILINE)[1]
+        command = " ".join(re.sub(r"\\\n#", " ", run).split())  # continued lines as one
         table.append([data, backbone, size, f"`{command}`"])
     return layout(table, markdown=True, words=(0, 1, 3))
 
