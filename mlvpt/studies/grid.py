@@ -22,7 +22,7 @@ from typing import Any
 
 from mlvpt.errors import InputError
 from mlvpt.training.checkpoint import run_lock
-from mlvpt.training.config import EXECUTION, TrainConfig, flatten
+from mlvpt.training.config import EXECUTION, RENAMED, TrainConfig, flatten
 from mlvpt.training.interrupts import Stopped
 
 
@@ -49,9 +49,13 @@ class Job:
     def key(self) -> str:
         """Hash of the settings that are not at their default, so that a new one changes no key.
 
-        How the work is executed decides no result and is left out. Paths count as written.
+        How the work is executed decides no result and is left out. Paths count as written. A
+        setting that was renamed counts under its first name, so that its old records are found.
         """
-        settings = {n: v for n, v in changed(self.config).items() if n not in EXECUTION}
+        first = {new: old for old, new in RENAMED.items()}
+        settings = {
+            first.get(n, n): v for n, v in changed(self.config).items() if n not in EXECUTION
+        }
         text = json.dumps({**settings, "prune": self.prune}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
