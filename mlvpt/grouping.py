@@ -11,19 +11,14 @@ and spectral clustering of M+ and M- gives the CO and the DC groups. The root of
 the skew of the counts; tau = 2 reproduces the groups that the authors released for VOC2007.
 
 The embedding and the k-means are those of scikit-learn's `SpectralClustering` (a test compares
-them). Three things differ, so that a partition can be trusted to the last class:
-
-- Up to 500 classes the eigenvectors come from a dense solver: an iterative one may miss one of
-  several equal eigenvalues, which is what a disconnected graph has. Larger label sets need the
-  iterative solver, which finds only the G eigenvectors that are read.
-- Classes are put in an order of their own before anything random happens, so that listing them
-  in another order cannot change who is grouped with whom.
-- k-means restarts 500 times, and less often above 500 classes. With 100 restarts, one seed in
-  three misses the best partition of VOC2007 into 8 CO groups.
+them), with three differences, so that a partition can be trusted to the last class. Up to 500
+classes the eigenvectors come from a dense solver, since an iterative one may miss one of several
+equal eigenvalues. Classes are put in an order of their own before anything random happens. And
+k-means restarts 500 times: with 100, one seed in three misses the best 8 CO groups of VOC2007.
 
 Source: Ma, Xu, Xie, Wang, Sun, Zhao, "Correlative and Discriminative Label Grouping for
 Multi-Label Visual Prompt Tuning", CVPR 2025, section 3.2. The authors' code for this step was not
-released; tests/test_grouping.py says which of their groups this one reproduces.
+released; mlvpt/studies/reproduction.py says which of their groups this one reproduces.
 
 References:
     [1] Ng, Jordan, Weiss, "On spectral clustering: analysis and an algorithm", NIPS 2001.
@@ -55,6 +50,8 @@ from mlvpt.labels import (
     check_tau,
     check_taus,
 )
+from mlvpt.labels import random_groups as random_groups
+from mlvpt.labels import single_group as single_group
 
 CHUNK = 65536  # images counted at a time: a sum of so many ones is exact in float32
 DENSE = 500  # up to so many classes: dense eigenvectors in float64; above: iterative, float32
@@ -92,8 +89,7 @@ def conditional_probabilities(counts: ArrayLike) -> np.ndarray:
         (K, K) float64 in [0, 1]. A class that never occurs has a zero row and column.
 
     Raises:
-        InputError: `counts` is not square, symmetric, of whole numbers >= 0, or two classes
-            share more images than one of them has.
+        InputError: `counts` is no count matrix, see `check_counts`.
 
     Example:
         >>> conditional_probabilities([[2, 1, 0], [1, 1, 0], [0, 0, 0]])
@@ -177,7 +173,7 @@ def spectral_groups(
     Embeds class i as row i of D^(-1/2) V, where V holds the eigenvectors of D^(-1/2) A D^(-1/2)
     with the `n_groups` largest eigenvalues and D the row sums of A, and runs k-means on the rows.
     The row sum of a class without any affinity (an isolated node) is taken as 1, as scikit-learn
-    does: its eigenvalue is 0, and while G eigenvalues are positive it sits at the origin.
+    does; while G eigenvalues are positive, it sits at the origin.
 
     Args:
         affinity: (K, K), symmetric, >= 0. The diagonal is not read.
@@ -185,9 +181,9 @@ def spectral_groups(
         seed: of the k-means restarts.
         n_init: k-means restarts; the partition of least inertia is kept. None: 500, fewer above
             500 classes, and 10 from 3,500 classes on.
-        class_names: K different names, which only break ties: classes with the same affinities
-            are ordered by name, or without names by position. Without names, permuting the
-            classes may therefore change which of several equally good partitions is found.
+        class_names: K different names. They only break ties: classes with the same affinities are
+            ordered by name, or else by position, and then permuting the classes may change which
+            of several equally good partitions is found.
 
     Returns:
         (K,) int64 in [0, G). Every group has a member. Group 0 is the largest; groups of equal
@@ -211,15 +207,7 @@ def spectral_groups(
 
 
 def spectral_embedding(affinity: ArrayLike, n_groups: int) -> np.ndarray:
-    """The points that `spectral_groups` clusters: rows of D^(-1/2) V, (K, G) float64.
-
-    Args:
-        affinity: (K, K), symmetric, >= 0. The diagonal is not read.
-        n_groups: G, 1 <= G <= K.
-
-    Raises:
-        InputError: as `spectral_groups`.
-    """
+    """The points that `spectral_groups` clusters, (K, G) float64; arguments and errors as there."""
     affinity = check_affinity(affinity)
     return _embedding(affinity, check_n_groups(n_groups, len(affinity)))
 
@@ -279,29 +267,6 @@ def group_labels(
         affinity = _affinity(counts, tau_dc, dtype)
     dc = _spectral(affinity, n_groups, seed, class_names, exclusion=True)
     return LabelGroups(co, dc, n_groups, class_names)
-
-
-def random_groups(
-    n_classes: int, n_groups: int, seed: int, class_names: Sequence[str] | None = None
-) -> LabelGroups:
-    """Two independent random partitions with group sizes that differ by at most one.
-
-    The control for "does it matter which classes share a group?".
-
-    Example:
-        >>> groups = random_groups(10, 4, seed=0)
-        >>> sorted(np.bincount(groups.co).tolist())
-        [2, 2, 3, 3]
-    """
-    numbers = np.arange(n_classes) % check_n_groups(n_groups, n_classes)
-    rng = np.random.default_rng(check_seed(seed))
-    return LabelGroups(rng.permutation(numbers), rng.permutation(numbers), n_groups, class_names)
-
-
-def single_group(n_classes: int, class_names: Sequence[str] | None = None) -> LabelGroups:
-    """One group that holds every class, in both views: the method without grouping."""
-    everyone = np.zeros(n_classes, dtype=np.int64)
-    return LabelGroups(everyone, everyone, 1, class_names)
 
 
 def kmeans_groups(

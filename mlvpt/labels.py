@@ -145,6 +145,29 @@ class LabelGroups:
         return "\n".join(lines)
 
 
+def random_groups(
+    n_classes: int, n_groups: int, seed: int, class_names: Sequence[str] | None = None
+) -> LabelGroups:
+    """Two independent random partitions with group sizes that differ by at most one.
+
+    The control for "does it matter which classes share a group?".
+
+    Example:
+        >>> groups = random_groups(10, 4, seed=0)
+        >>> sorted(np.bincount(groups.co).tolist())
+        [2, 2, 3, 3]
+    """
+    numbers = np.arange(n_classes) % check_n_groups(n_groups, n_classes)
+    rng = np.random.default_rng(check_seed(seed))
+    return LabelGroups(rng.permutation(numbers), rng.permutation(numbers), n_groups, class_names)
+
+
+def single_group(n_classes: int, class_names: Sequence[str] | None = None) -> LabelGroups:
+    """One group that holds every class, in both views: the method without grouping."""
+    everyone = np.zeros(n_classes, dtype=np.int64)
+    return LabelGroups(everyone, everyone, 1, class_names)
+
+
 def check_class_names(names: Sequence[str] | None, n_classes: int) -> tuple[str, ...] | None:
     """The names as a tuple, if they are `n_classes` different strings; None stays None."""
     if names is None:
@@ -269,7 +292,12 @@ def check_threshold(threshold: float | ArrayLike, n_classes: int) -> np.ndarray:
 
 
 def check_counts(counts: ArrayLike) -> np.ndarray:
-    """The co-occurrence counts as a (K, K) int64 array, if they can be counts of images."""
+    """The co-occurrence counts as a (K, K) int64 array, if they can be counts of images.
+
+    Raises:
+        InputError: they are not square, symmetric, of whole numbers >= 0, or two classes share
+            more images than one of them has.
+    """
     counts = np.asarray(counts)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.size == 0:
         raise InputError(f"Counts must be a (K, K) matrix, but have shape {counts.shape}.")
