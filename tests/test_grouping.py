@@ -118,9 +118,9 @@ def test_counts_do_not_depend_on_the_type_of_the_labels(dtype):
 def test_affinities_of_a_hand_worked_case():
     counts = [[16, 4, 0], [4, 4, 0], [0, 0, 0]]  # P(1|0) = 1/4, P(0|1) = 1; class 2 never
     assert conditional_probabilities(counts).tolist() == [[0, 0.25, 0], [1, 0, 0], [0, 0, 0]]
-    assert cooccurrence_affinity(counts, root=2).tolist() == [[0, 0.75, 0], [0.75, 0, 0], [0] * 3]
-    assert cooccurrence_affinity(counts, root=1)[0, 1] == 0.625
-    assert exclusion_affinity(counts, root=2).tolist() == [[0, 0.25, 1], [0.25, 0, 1], [1, 1, 0]]
+    assert cooccurrence_affinity(counts, tau=2).tolist() == [[0, 0.75, 0], [0.75, 0, 0], [0] * 3]
+    assert cooccurrence_affinity(counts, tau=1)[0, 1] == 0.625
+    assert exclusion_affinity(counts, tau=2).tolist() == [[0, 0.25, 1], [0.25, 0, 1], [1, 1, 0]]
 
 
 def test_a_class_never_present_divides_nothing_by_zero():
@@ -275,8 +275,8 @@ COUNTS = [[3, 1], [1, 2]]
         (lambda: group_labels([[1, 0]], n_groups=3), "cannot fill 3 groups"),
         (lambda: group_labels([[1, 0]], n_groups=0), "n_groups must be"),
         (lambda: group_labels([[1, 0]], n_groups=1.5), "n_groups must be"),
-        (lambda: group_labels([[1, 0]], n_groups=1, root=0), "root must be"),
-        (lambda: group_labels([[1, 0]], n_groups=1, root=float("nan")), "root must be"),
+        (lambda: group_labels([[1, 0]], n_groups=1, tau=0), "tau must be"),
+        (lambda: group_labels([[1, 0]], n_groups=1, tau=float("nan")), "tau must be"),
         (lambda: group_labels([[1, 0]], n_groups=1, class_names=["a", "a"]), "'a' is given more"),
         (lambda: group_labels([[1, 0]], n_groups=1, class_names=["a"]), "1 class names"),
         (lambda: group_labels([[1, 0]], n_groups=1, class_names="ab"), "list of strings"),
@@ -410,16 +410,11 @@ def test_json_gives_back_the_same_groups(tmp_path, names):
     assert LabelGroups.from_dict(json.loads(json.dumps(groups.to_dict()))) == groups
 
 
-def test_an_altered_file_is_refused_unless_its_checksum_is_removed(tmp_path, groups):
+def test_a_file_of_version_0_1_loads_and_its_checksum_is_not_read(tmp_path, groups):
     path = tmp_path / "groups.json"
     groups.to_json(path)
-    content = json.loads(path.read_text())
-    content["co"] = [1, 1, 0, 0]
-    path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="altered"):
-        LabelGroups.from_json(path)
-    del content["sha256"]
-    path.write_text(json.dumps(content))
+    assert "sha256" not in json.loads(path.read_text())
+    path.write_text(json.dumps({**groups.to_dict(), "co": [1, 1, 0, 0], "sha256": "old"}))
     assert LabelGroups.from_json(path).co.tolist() == [1, 1, 0, 0]
 
 

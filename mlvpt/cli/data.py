@@ -33,11 +33,18 @@ def groups(argv: list[str]) -> None:
     """`mlvpt groups`"""
     parser = parser_for("groups")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--dataset", help="label figures in the package: voc2007, coco2014")
+    source.add_argument("--dataset", help="shipped counts: voc2007, coco2014, clothing")
     source.add_argument("--counts", type=Path, help="CSV of a (K, K) count matrix, names as header")
     _data_options(parser, None)
     parser.add_argument("--n-groups", type=int, default=5)
-    parser.add_argument("--root", dest="tau", type=float, default=2.0, help="tau of the affinity")
+    parser.add_argument(
+        "--tau",
+        "--root",
+        type=float,
+        nargs="+",
+        default=[2.0],
+        help="one, or one for CO and for DC",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="write the groups as JSON")
     parser.add_argument("--plot", type=Path, help="folder for heatmaps and group graphs")
@@ -55,10 +62,11 @@ def groups(argv: list[str]) -> None:
         counts, names = grouping.cooccurrence_counts(train.targets), tuple(train.class_names)
     else:
         raise InputError("nothing to group: give --dataset, --counts or --data.name.")
+    tau = options.tau[0] if len(options.tau) == 1 else options.tau
     found = grouping.group_labels(
         counts=counts,
         n_groups=options.n_groups,
-        root=options.tau,
+        tau=tau,
         seed=options.seed,
         class_names=names,
     )
@@ -66,7 +74,7 @@ def groups(argv: list[str]) -> None:
     if options.output:
         found.to_json(options.output)
     if options.plot:
-        _plot_groups(counts, found, options.tau, options.plot)
+        _plot_groups(counts, found, tau, options.plot)
 
 
 def _read_counts(path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -100,17 +108,19 @@ def _read_counts(path: Path) -> tuple[Any, tuple[str, ...]]:
     return counts.astype(np.int64), tuple(names)
 
 
-def _plot_groups(counts: Any, groups: Any, root: float, folder: Path) -> None:
+def _plot_groups(counts: Any, groups: Any, tau: Any, folder: Path) -> None:
     from matplotlib.figure import Figure
 
     from mlvpt.grouping import cooccurrence_affinity, exclusion_affinity
+    from mlvpt.labels import check_taus
     from mlvpt.plots import affinity_heatmap, group_graph, style
 
     folder.mkdir(parents=True, exist_ok=True)
     names = groups.class_names
-    parts = (("co", cooccurrence_affinity), ("dc", exclusion_affinity))
-    for view, make in parts:
-        affinity = make(counts, root)
+    tau_co, tau_dc = check_taus(tau)
+    parts = (("co", cooccurrence_affinity, tau_co), ("dc", exclusion_affinity, tau_dc))
+    for view, make, view_tau in parts:
+        affinity = make(counts, view_tau)
         side = max(6.0, 0.22 * len(affinity))
         with style():
             figure = Figure(figsize=(side, side))

@@ -75,7 +75,7 @@ def demo(out: Path, base: TrainConfig, *, progress: bool = True) -> list[dict[st
     groups = group_labels(
         data.targets,
         n_groups=base.model.n_groups,
-        root=base.model.root,
+        tau=base.model.tau,
         class_names=data.class_names,
         seed=base.optim.seed,
     )

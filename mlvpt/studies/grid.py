@@ -25,7 +25,7 @@ from typing import Any
 
 from mlvpt.errors import InputError
 from mlvpt.training.checkpoint import run_lock
-from mlvpt.training.config import EXECUTION, TrainConfig, flatten
+from mlvpt.training.config import EXECUTION, RENAMED, TrainConfig, flatten
 from mlvpt.training.interrupts import Stopped
 from mlvpt.training.record import make_record
 
@@ -72,7 +72,7 @@ def key_of(settings: dict[str, Any], prune: bool) -> str:
         prune: see `Job`.
     """
     text = (resources.files("mlvpt.studies") / "unnamed.json").read_text(encoding="utf-8")
-    whole = {**json.loads(text), **settings}
+    whole = json.loads(text) | {RENAMED.get(name, name): v for name, v in settings.items()}
     whole = {name: value for name, value in whole.items() if name not in EXECUTION}
     text = json.dumps({**whole, "prune": prune}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

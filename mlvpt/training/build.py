@@ -31,7 +31,7 @@ def build_groups(
     """The label groups that a configuration asks for.
 
     Args:
-        config: its group_source, n_groups and root are used.
+        config: its group_source, n_groups and tau are used.
         targets: (N, K) in {1, 0, -1}, of the training split alone.
         class_names: K names.
         seed: of the clustering, or of the draw for random groups.
@@ -47,7 +47,7 @@ def build_groups(
     if source == "kmeans":
         rows = conditional_probabilities(cooccurrence_counts(targets))  # (K, K) P(j | i)
         return kmeans_groups(rows, n_groups, seed, names)
-    return group_labels(targets, n_groups=n_groups, root=config.root, seed=seed, class_names=names)
+    return group_labels(targets, n_groups=n_groups, tau=config.tau, seed=seed, class_names=names)
 
 
 def build_model(

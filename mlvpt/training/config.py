@@ -92,7 +92,8 @@ class ModelConfig:
         n_groups: groups per view, G.
         experts_per_group: prompt tokens per group, E.
         bottleneck: hidden width of an expert.
-        root: tau of the grouping; the affinity is the tau-th root of the conditionals.
+        tau: of the grouping: the affinity is the tau-th root of the conditional probabilities; or
+            a pair, the tau of the CO view and the tau of the DC view.
         group_source: where groups come from: spectral clustering of the labels, chance, one single
             group, or k-means of the label statistics.
         views: the label views in use.
@@ -115,7 +116,9 @@ class ModelConfig:
     n_groups: int = 5  # paper, section 4.1
     experts_per_group: int = 3  # paper, section 4.1
     bottleneck: int = 5  # release
-    root: float = 2.0  # equals the released groups exactly for VOC2007 and COCO2014 (CO)
+    tau: float | list[float] = (
+        2.0  # equals the released groups exactly for VOC2007 and COCO2014 (CO)
+    )
     group_source: Literal["labels", "random", "single", "kmeans"] = "labels"  # paper, section 3.2
     views: tuple[str, ...] = ("co", "dc")  # paper, section 3.2
     gate: Literal["dense", "mean", "top1"] = "dense"  # release: softmax over all experts
@@ -130,7 +133,9 @@ class ModelConfig:
         object.__setattr__(self, "views", tuple(self.views))  # JSON and YAML give lists
         for name in ("n_groups", "experts_per_group", "bottleneck", "n_prompts"):
             _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "1 or more")
-        _require(self.root > 0, "model.root", self.root, "positive")
+        pair = list(self.tau) if isinstance(self.tau, (list, tuple)) else [self.tau] * 2
+        positive = len(pair) == 2 and all(0 < tau < float("inf") for tau in pair)
+        _require(positive, "model.tau", self.tau, "positive, or a pair of positive numbers")
         _require(
             isinstance(self.depth, str) or self.depth >= 1, "model.depth", self.depth, "1 or more"
         )
@@ -254,6 +259,8 @@ class TrainConfig:
 
 
 SECTIONS = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig, "optim": OptimConfig}
+
+RENAMED = {"model.root": "model.tau"}  # settings of version 0.1 by the name they have now
 
 # How the work is executed, not what it computes.
 EXECUTION = frozenset(

@@ -5,12 +5,13 @@ Types are checked by jsonargparse from the annotations in config.py, ranges by t
 
 import dataclasses
 import difflib
+from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
 from mlvpt.errors import InputError
 from mlvpt.files import write_json
-from mlvpt.training.config import SECTIONS, TrainConfig, flatten, to_dict
+from mlvpt.training.config import RENAMED, SECTIONS, TrainConfig, flatten, to_dict
 
 
 def known_keys() -> list[str]:
@@ -30,7 +31,7 @@ def check_keys(keys: list[str]) -> None:
     """
     known = known_keys()
     for key in keys:
-        if key in known:
+        if key in known or key in RENAMED:
             continue
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         last = key.split(".")[-1]  # the right name in the wrong section, or without one
@@ -77,14 +78,25 @@ def make_parser(**options: Any) -> Any:
     parser = ArgumentParser(exit_on_error=False, **options)
     for section, kind in SECTIONS.items():
         parser.add_class_arguments(kind, section)
+    for old, new in RENAMED.items():  # accepted, but not shown
+        parser.add_argument(f"--{old}", type=_type_of(new) | None, default=None, help=SUPPRESS)
     return parser
+
+
+def _type_of(setting: str) -> Any:
+    section, name = setting.split(".")
+    return next(item.type for item in dataclasses.fields(SECTIONS[section]) if item.name == name)
 
 
 def build(parsed: Any) -> TrainConfig:
     """The configuration in a namespace that a parser of `make_parser` returned."""
-    return TrainConfig(
-        **{section: kind(**vars(parsed[section])) for section, kind in SECTIONS.items()}
-    )
+    settings = {section: dict(vars(parsed[section])) for section in SECTIONS}
+    for old, new in RENAMED.items():
+        (section, old_name), new_name = old.split("."), new.split(".")[1]
+        value = settings[section].pop(old_name, None)
+        if value is not None:
+            settings[section][new_name] = value
+    return TrainConfig(**{name: SECTIONS[name](**values) for name, values in settings.items()})
 
 
 def readable(error: Exception) -> str:

@@ -40,6 +40,7 @@ from mlvpt.studies.grid import Job, make_run, read_rows, run_grid
 from mlvpt.studies.measures import look_alike_confusion
 from mlvpt.studies.statistics import mean_std, paired_test, summarise
 from mlvpt.studies.tables import results_table
+from mlvpt.training import recipes
 from mlvpt.training.config import TrainConfig
 from mlvpt.training.interrupts import Stopped
 
@@ -540,3 +541,20 @@ def test_workers_end_when_the_grid_is_killed(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail(f"worker {worker} outlived the grid")
+
+
+@pytest.mark.parametrize("name", ["root_1", "root_3"])
+def test_rows_recorded_when_tau_was_called_root_are_found(name):
+    rows = [
+        row
+        for row in read_rows(Path(results.__file__).parent / "ablations.jsonl")
+        if row["variant"] == name
+    ]
+    assert len(rows) == 5
+    for row in rows:
+        assert "model.root" in row["config"]
+        values: dict = {}
+        for key, value in row["config"].items():
+            section, setting = key.split(".")
+            values.setdefault(section, {})[setting] = value
+        assert Job(name, recipes.from_dict(values)).key == row["key"]
