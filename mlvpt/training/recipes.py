@@ -5,6 +5,7 @@ Types are checked by jsonargparse from the annotations in config.py, ranges by t
 
 import dataclasses
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,39 +58,50 @@ def from_dict(values: dict[str, Any]) -> TrainConfig:
         ...
         mlvpt.errors.InputError: unknown setting 'optim.epoch': did you mean 'optim.epochs'?
     """
-    from jsonargparse import ArgumentError
+    from jsonargparse import ArgumentError, ArgumentParser
 
     for section in SECTIONS:
         if section in values and not isinstance(values[section], dict):
             raise InputError(f"section {section!r} must hold settings, got {values[section]!r}.")
     check_keys(list(flatten(values)))
+    parser = ArgumentParser(exit_on_error=False)
+    add_settings(parser)
     try:
-        parsed = make_parser().parse_object(values)
+        parsed = parser.parse_object(values)
     except ArgumentError as error:
         raise InputError(readable(error)) from None
-    return build(parsed)
+    parts = {section: kind(**vars(parsed[section])) for section, kind in SECTIONS.items()}
+    return TrainConfig(**parts)
 
 
-def make_parser(**options: Any) -> Any:
-    """A jsonargparse parser with one typed option per setting (`--optim.lr`)."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False, **options)
+def add_settings(parser: Any) -> None:
+    """Add one typed option per setting (`--optim.lr`) to a jsonargparse parser."""
     for section, kind in SECTIONS.items():
         parser.add_class_arguments(kind, section)
-    return parser
 
 
-def build(parsed: Any) -> TrainConfig:
-    """The configuration in a namespace that a parser of `make_parser` returned."""
-    return TrainConfig(
-        **{section: kind(**vars(parsed[section])) for section, kind in SECTIONS.items()}
-    )
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
 def readable(error: Exception) -> str:
-    """jsonargparse's message on one line."""
-    return " ".join(str(error).split())
+    """jsonargparse's message on one line, with words in place of Python's types.
+
+    Example:
+        >>> readable(ValueError("a: Expected a Literal['b', 'c']. Got value: d"))
+        'a: choose one of b, c; got d'
+    """
+    text = " ".join(str(error).split())
+    text = re.sub(r'Parser key "(\S+?)":', r"\1:", text)
+    text = re.sub(
+        r"Does not validate against any of .*?Subtypes: \[(.*)\] Errors:.*? Given value: ",
+        lambda m: f"Expected one of {m[1].replace('NoneType', 'null')}. Got value: ",
+        text,
+    )
+    text = re.sub(r"<class '(\w+)'>", lambda m: TYPES.get(m[1], m[1]), text)
+    choices = r"(?:Expected (?:an? |one of )?)?(?:typing\.)?Literal\[(.*?)\]"
+    text = re.sub(choices, lambda m: "choose one of " + m[1].replace("'", ""), text)
+    text = text.replace("Expected a ", "expected ")
+    return text.replace("Expected ", "expected ").replace(". Got value: ", "; got ")
 
 
 def save(config: TrainConfig, path: str | Path) -> None:
