@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from mlvpt.errors import InputError
-from mlvpt.training.interrupts import Stopped
+from mlvpt.errors import InputError, Stopped
 
 # What the user can mend about a file: it is missing, or one stands where a folder should, ...
 MENDABLE = {

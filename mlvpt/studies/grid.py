@@ -20,10 +20,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.training.checkpoint import run_lock
 from mlvpt.training.config import EXECUTION, TrainConfig, flatten
-from mlvpt.training.interrupts import Stopped
 
 
 @dataclasses.dataclass(frozen=True)

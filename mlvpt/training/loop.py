@@ -5,8 +5,8 @@ trained parameters (never the backbone's) are followed by AdamW on a one-cycle s
 average of those parameters trails behind. After every epoch the average is scored on the
 validation images, and the best one is kept. Test images are used once, at the end.
 
-Source: the recipe of the authors' release (method.md, section 5). Ours: selection on validation
-images, no decay on biases, everything about interruption.
+Source: Ma et al., CVPR 2025, section 4.1, and the authors' released code. Ours: selection on
+validation images, no decay on biases, everything about interruption.
 """
 
 import time
@@ -21,9 +21,11 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from mlvpt.datasets import DecodedCache, MultiLabelDataset
+from mlvpt.errors import Stopped
 from mlvpt.images import normalize
 from mlvpt.training import checkpoint
 from mlvpt.training.config import TrainConfig, to_dict
+from mlvpt.training.console import StopSignals
 from mlvpt.training.evaluation import (
     evaluate,
     mean_ap,
@@ -32,7 +34,6 @@ from mlvpt.training.evaluation import (
     tuned_thresholds,
 )
 from mlvpt.training.folder import RunFolder
-from mlvpt.training.interrupts import Stopped, StopSignals
 from mlvpt.training.record import write_record
 from mlvpt.training.run import Position, Run, make_accelerator
 
@@ -44,7 +45,7 @@ def train(
 
     Args:
         config: what to train on what.
-        out_dir: the run folder, see run_folder.py; it must not hold a run unless `resume`.
+        out_dir: the run folder, see folder.py; it must not hold a run unless `resume`.
         resume: continue the run in `out_dir` exactly where its last checkpoint left it.
         progress: show a bar, or a line per epoch where there is no terminal.
 
@@ -88,7 +89,10 @@ def train(
 
 def _lost_connection(error: RuntimeError) -> bool:
     """Whether a collective operation failed because a process is gone."""
-    words = ("gloo", "NCCL", "peer", "Connection reset", "Connection closed")
+    if isinstance(error, torch.distributed.DistError):  # NCCL
+        return True
+    # Gloo raises a bare RuntimeError, so that its words are all there is
+    words = ("gloo", "peer", "Connection reset", "Connection closed")
     return any(word in str(error) for word in words)
 
 
@@ -102,12 +106,16 @@ def train_epoch(run: Run) -> bool:
         Stopped: after a signal, with the checkpoint written; or the loss is not finite.
     """
     accelerator, optim, at = run.accelerator, run.config.optim, run.position
+    if at.batch == run.batches.per_epoch:
+        return (
+            False  # resumed after the last step; an empty loader breaks Accelerate in some versions
+        )
     run.batches.epoch, run.batches.start = at.epoch, at.batch
     run.wrapped.train()
     began, began_at, stopping = time.perf_counter(), at.batch, False
     waiting: Tensor | None = None  # a step's numbers are read one step late: a GPU can run ahead
     with run.signals.deferred():
-        for pixels, targets in run.loader if at.batch < run.batches.per_epoch else ():
+        for pixels, targets in run.loader:
             images = normalize(pixels, run.model.mean, run.model.std)  # (B, 3, H, W)
             with accelerator.accumulate(run.wrapped):
                 with accelerator.autocast():

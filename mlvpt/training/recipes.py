@@ -119,10 +119,29 @@ def load(path: str | Path) -> TrainConfig:
 
 
 def read_dict(path: str | Path) -> dict[str, Any]:
-    """The nested dict in a JSON or YAML file, not yet checked."""
+    """The nested dict in a JSON or YAML file, not yet checked.
+
+    A file whose key "base" names a recipe holds only what differs from it.
+
+    Raises:
+        InputError: the file or its base cannot be read, or the base has a base itself.
+    """
+    values = _read(Path(path))
+    if "base" not in values:
+        return values
+    name = str(values.pop("base"))
+    base = _read(recipe_path(name))
+    if "base" in base:
+        raise InputError(f"the base {name!r} of {path} has a base itself: give one without.")
+    for section, settings in values.items():
+        both = isinstance(settings, dict) and isinstance(base.get(section), dict)
+        base[section] = {**base[section], **settings} if both else settings
+    return base
+
+
+def _read(path: Path) -> dict[str, Any]:
     import yaml
 
-    path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: check the path.")
     try:

@@ -19,7 +19,7 @@ from mlvpt import results
 from mlvpt.baselines import BASELINES
 from mlvpt.cli import main as cli
 from mlvpt.datasets.scenes import SPLIT_SIZES
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.studies import ablations, grid
 from mlvpt.studies.ablations import (
     ABLATIONS,
@@ -40,7 +40,6 @@ from mlvpt.studies.grid import Job, make_run, read_rows, run_grid
 from mlvpt.studies.measures import look_alike_confusion
 from mlvpt.studies.statistics import mean_std, paired_test, results_table, summarise
 from mlvpt.training.config import TrainConfig
-from mlvpt.training.interrupts import Stopped
 
 
 def tiny_base() -> TrainConfig:
@@ -253,7 +252,7 @@ def test_a_worker_that_is_told_to_stop_begins_no_other_job(tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
         "from mlvpt.studies import grid\n"
-        "from mlvpt.training.interrupts import Stopped\n"
+        "from mlvpt.errors import Stopped\n"
         "def stopped(job):\n"
         "    raise Stopped('by SIGTERM', 143)\n"
         "grid.make_run = stopped\n"
