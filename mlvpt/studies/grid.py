@@ -23,10 +23,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.training.checkpoint import run_lock
 from mlvpt.training.config import EXECUTION, RENAMED, TrainConfig, flatten
-from mlvpt.training.interrupts import Stopped
 from mlvpt.training.record import make_record
 
 

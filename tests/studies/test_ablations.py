@@ -19,7 +19,7 @@ from mlvpt import results
 from mlvpt.baselines import BASELINES
 from mlvpt.cli import main as cli
 from mlvpt.datasets.scenes import SPLIT_SIZES
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.studies import ablations, grid
 from mlvpt.studies.ablations import (
     ABLATIONS,
@@ -45,7 +45,6 @@ from mlvpt.studies.statistics import mean_std, paired_test, summarise
 from mlvpt.studies.tables import results_table
 from mlvpt.training import recipes
 from mlvpt.training.config import TrainConfig
-from mlvpt.training.interrupts import Stopped
 
 
 def tiny_base() -> TrainConfig:
@@ -328,7 +327,7 @@ def test_a_worker_that_is_told_to_stop_begins_no_other_job(tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
         "from mlvpt.studies import grid\n"
-        "from mlvpt.training.interrupts import Stopped\n"
+        "from mlvpt.errors import Stopped\n"
         "def stopped(job):\n"
         "    raise Stopped('by SIGTERM', 143)\n"
         "grid.make_run = stopped\n"

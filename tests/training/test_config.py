@@ -94,6 +94,25 @@ def test_missing_configuration_file_is_named(tmp_path):
         recipes.load(tmp_path / "absent.yaml")
 
 
+def test_recipe_with_a_base_holds_only_what_differs(tmp_path):
+    (tmp_path / "own.yaml").write_text("base: voc2007_dinov2_s14\noptim: {epochs: 3}\n")
+    own = recipes.load(tmp_path / "own.yaml")
+    base = recipes.load(recipes.recipe_path("voc2007_dinov2_s14"))
+    assert own.optim.epochs == 3
+    assert dataclasses.replace(own.optim, epochs=base.optim.epochs) == base.optim
+    assert (own.data, own.model, own.loss) == (base.data, base.model, base.loss)
+
+
+@pytest.mark.parametrize(
+    ("base", "named"),
+    [("nonsense", "no recipe 'nonsense'"), ("voc2007_dinov2_s14_448", "has a base itself")],
+)
+def test_unusable_base_is_refused_by_name(base, named, tmp_path):
+    (tmp_path / "own.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(InputError, match=named):
+        recipes.load(tmp_path / "own.yaml")
+
+
 def test_unknown_recipe_is_refused():
     with pytest.raises(InputError, match="no recipe 'nonsense'"):
         recipes.recipe_path("nonsense")
