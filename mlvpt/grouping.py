@@ -17,8 +17,8 @@ equal eigenvalues. Classes are put in an order of their own before anything rand
 k-means restarts 500 times: with 100, one seed in three misses the best 8 CO groups of VOC2007.
 
 Source: Ma, Xu, Xie, Wang, Sun, Zhao, "Correlative and Discriminative Label Grouping for
-Multi-Label Visual Prompt Tuning", CVPR 2025, section 3.2. The authors' code for this step was not
-released; mlvpt/studies/reproduction.py says which of their groups this one reproduces.
+Multi-Label Visual Prompt Tuning", CVPR 2025, section 3.2. Their code for this step was not
+released; mlvpt.studies.reproduction compares our groups with theirs.
 """
 
 from __future__ import annotations
@@ -275,8 +275,8 @@ def kmeans_groups(
         raise InputError(
             f"Embeddings must be finite numbers (K, d), but hold others or have {points.shape}."
         )
-    n_groups = check_n_groups(n_groups, len(points))
-    groups = _kmeans(points, np.lexsort(points.T[::-1]), n_groups, check_seed(seed))
+    n_groups, order = check_n_groups(n_groups, len(points)), np.lexsort(points.T[::-1])
+    groups = _kmeans(points, order, n_groups, check_seed(seed))
     return LabelGroups(groups, groups, n_groups, class_names)
 
 
@@ -354,8 +354,7 @@ def _embedding(affinity: np.ndarray, n_components: int) -> np.ndarray:
     scale = 1.0 / np.sqrt(np.where(degree > 0, degree, 1.0))
     _, vectors = np.linalg.eigh(scale[:, None] * affinity * scale)  # eigenvalues ascend
     embedding = scale[:, None] * vectors[:, ::-1][:, :n_components]
-    # The last bits depend on the BLAS and its threads. Without them, they cannot choose between
-    # partitions that are equally good.
+    # The last bits depend on the BLAS and its threads, which must not choose the partition.
     return embedding.round(10)
 
 
@@ -392,8 +391,7 @@ def _kmeans(
     """The best of `n_init` runs of k-means on the points taken in an order, numbered."""
     if n_init is None:
         n_init = int(np.clip(RESTARTS * (DENSE / len(points)) ** 2, 10, RESTARTS))
-    # One thread: for so few points more of them cost time.
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings(), threadpool_limits(1):  # for so few points more cost time
         # Points that coincide make fewer clusters than asked: number_groups fills the others.
         warnings.simplefilter("ignore")
         found = KMeans(n_groups, n_init=n_init, random_state=seed).fit_predict(points[order])
