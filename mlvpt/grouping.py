@@ -339,9 +339,8 @@ def _spectral(
         return _kmeans(embedding, np.argsort(ranks), n_groups, seed, n_init)
     if exclusion:
         affinity = _excluding(affinity)
-    # Strongest neighbour first, then the second strongest, and so on; ties by name.
-    strengths = np.sort(-affinity, axis=1)
-    order = np.lexsort([ranks, *strengths.T[::-1]])
+    # By the strongest neighbour, then the second strongest, and so on; ties by name.
+    order = np.lexsort([ranks, *np.sort(-affinity, axis=1).T[::-1]])
     embedding = np.empty((len(affinity), n_groups))
     embedding[order] = _embedding(affinity[np.ix_(order, order)], n_groups)
     return _kmeans(embedding, order, n_groups, seed, n_init)
@@ -377,11 +376,12 @@ def _large_embedding(
     degree = product(np.ones(n_classes))
     scale = 1.0 / np.sqrt(np.where(degree > 0, degree, 1.0))
     operator = LinearOperator(
-        (n_classes, n_classes), lambda v: scale * product(scale * v.reshape(-1)), dtype=np.float64
+        affinity.shape, lambda v: scale * product(scale * v.reshape(-1)), dtype=np.float64
     )
     start = np.random.default_rng(0).random(n_classes)[ranks]  # follows the classes
     basis = min(n_classes, max(4 * n_components, 80))
-    _, vectors = eigsh(operator, n_components, which="LA", v0=start, ncv=basis, tol=1e-6)
+    with threadpool_limits(1):  # many short products: threads wait for one another
+        _, vectors = eigsh(operator, n_components, which="LA", v0=start, ncv=basis, tol=1e-4)
     return scale[:, None] * vectors[:, ::-1]
 
 
