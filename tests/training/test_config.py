@@ -76,6 +76,24 @@ def test_unusable_value_is_refused_by_name(values, named):
         recipes.from_dict(values)
 
 
+def test_root_of_version_0_1_is_read_as_tau_from_files_and_from_the_command_line(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model": {"root": 3.0}}))
+    assert recipes.load(path).model.tau == 3.0
+    parser = recipes.make_parser()
+    parser.set_defaults(recipes.flatten(recipes.load(path)))
+    assert recipes.build(parser.parse_args(["--model.root", "1"])).model.tau == 1.0
+    assert recipes.build(parser.parse_args(["--model.tau", "[2, 3]"])).model.tau == [2.0, 3.0]
+    assert recipes.build(parser.parse_args([])).model.tau == 3.0
+    assert "root" not in recipes.to_dict(recipes.load(path))["model"]
+
+
+@pytest.mark.parametrize("tau", [0, [1.0], [1.0, 2.0, 3.0], [1.0, -1.0], float("inf")])
+def test_a_tau_that_is_no_positive_number_or_pair_is_refused_by_name(tau):
+    with pytest.raises(InputError, match=r"model\.tau must be positive, or a pair"):
+        recipes.from_dict({"model": {"tau": tau}})
+
+
 def test_yaml_number_without_a_point_is_a_number(tmp_path):
     # YAML 1.1 reads 5e-4 as text
     (tmp_path / "own.yaml").write_text("optim: {lr: 5e-4}\n")
