@@ -383,9 +383,9 @@ def test_twenty_pairs_of_five_thousand_images_take_seconds():
     targets, probabilities = random_case(14, n_images=5000, n_classes=20)
     pairs = biased_pairs(targets, probabilities)
     assert len(pairs) == 20
-    start = time.perf_counter()
+    start = time.process_time()
     claim(targets, probabilities, pairs)
-    assert time.perf_counter() - start < 30  # 1.2 s on 2 idle cores
+    assert time.process_time() - start < 30  # 1.2 s on 2 idle cores
 
 
 # Input that cannot be used

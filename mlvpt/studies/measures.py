@@ -127,7 +127,13 @@ def _on_pairs(
     """
     indices = pairs_from_json([{"label": b, "partner": z} for b, z in pairs], class_names)
     found = claim(targets, probabilities, indices, thresholds)
-    means = ("cooccur_AP", "exclusive_AP", "AP_difference", "TPR_difference", "FPR_difference")
+    means = (
+        "cooccur_AP",
+        "exclusive_AP",
+        "AP_matched_difference",
+        "TPR_difference",
+        "FPR_difference",
+    )
     result: dict[str, Any] = {}
     for name in means:
         result[name] = _rounded(found[name])

@@ -568,9 +568,9 @@ def test_biased_pairs_are_made_once_and_measured_on_every_final_run(small_splits
     assert reference_pairs(tiny_base(), tmp_path / "pairs.json") == pairs
     named = tuple((pair["label"], pair["partner"]) for pair in pairs)
     found = make_run(Job("mlvpt", tiny_base(), pairs=named))["test_pairs"]
-    assert len(found["AP_difference_by_pair"]) == len(pairs)
-    low, high = found["AP_difference_interval"]
-    assert low <= found["AP_difference"] <= high
+    assert len(found["AP_matched_difference_by_pair"]) == len(pairs)
+    low, high = found["FPR_difference_interval"]
+    assert low <= found["FPR_difference"] <= high
 
 
 def test_final_runs_on_photographs_take_rate_and_thresholds_of_the_sweep(tmp_path):

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from mlvpt.cli.options import OPTIONS, parse
 from mlvpt.errors import InputError
 from mlvpt.training import recipes
 from mlvpt.training.config import (
@@ -80,11 +81,11 @@ def test_root_of_version_0_1_is_read_as_tau_from_files_and_from_the_command_line
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"model": {"root": 3.0}}))
     assert recipes.load(path).model.tau == 3.0
-    parser = recipes.make_parser()
-    parser.set_defaults(recipes.flatten(recipes.load(path)))
-    assert recipes.build(parser.parse_args(["--model.root", "1"])).model.tau == 1.0
-    assert recipes.build(parser.parse_args(["--model.tau", "[2, 3]"])).model.tau == [2.0, 3.0]
-    assert recipes.build(parser.parse_args([])).model.tau == 3.0
+    for words in (["--model.root", "1"], ["--model.root=1"], ["--model.tau", "1"]):
+        assert parse(["train", *words], dict.fromkeys(OPTIONS, "")).settings == {"model.tau": 1.0}
+    assert parse(["train", "--model.tau", "[2, 3]"], dict.fromkeys(OPTIONS, "")).settings[
+        "model.tau"
+    ] == [2.0, 3.0]
     assert "root" not in recipes.to_dict(recipes.load(path))["model"]
 
 
