@@ -35,9 +35,10 @@ test: $(VENV)/.installed-all  ## lint, tests, doctests and every chapter of the 
 notebooks: $(VENV)/.installed-all  ## run every chapter and compare its deterministic outputs
 	$(PYTEST) --nbval-lax book/*.ipynb
 
-lint: $(VENV)/.installed-all  ## check style and formatting
+lint: $(VENV)/.installed-all  ## check style, formatting and the direction of imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 
 book: $(VENV)/.installed-all  ## build the book, warnings are errors
 	rm -rf _build

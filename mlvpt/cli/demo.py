@@ -25,11 +25,12 @@ from mlvpt.grouping import (
 )
 from mlvpt.images import eval_transform, normalize
 from mlvpt.model import MLVPT
-from mlvpt.studies.ablations import change, scenes_base
+from mlvpt.studies.ablations import scenes_base
 from mlvpt.studies.tables import layout
 from mlvpt.training.build import load_model
 from mlvpt.training.config import TrainConfig
 from mlvpt.training.loop import train
+from mlvpt.training.recipes import change
 
 # each at the learning rate that is best on val in results/lr_sweep.jsonl
 METHODS = {

@@ -23,7 +23,7 @@ def train(options: Any) -> None:
         if not path.is_file():
             raise InputError(f"{options.resume} holds no run (no config.json): nothing to resume.")
         start = recipes.load(path)
-    config = ablations.change(start, options.settings)
+    config = recipes.change(start, options.settings)
     name = f"{config.data.name}_{config.model.method}"
     if options.recipe:
         name = Path(options.recipe).stem
@@ -39,7 +39,7 @@ def ablate(options: Any) -> None:
     if options.recipe:
         before = recipes.load(recipes.recipe_path(options.recipe))
         default = default / Path(options.recipe).stem
-    base = ablations.change(before, options.settings)
+    base = recipes.change(before, options.settings)
     # where files lie is a recipe's to be told
     told = FREE_ON_RESUME if options.recipe else EXECUTION
     then, now = flatten(before), flatten(base)

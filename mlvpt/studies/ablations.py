@@ -27,7 +27,7 @@ from mlvpt.studies.pairs import reference_pairs
 from mlvpt.studies.tables import study_table
 from mlvpt.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from mlvpt.training.data import load_data
-from mlvpt.training.recipes import check_keys
+from mlvpt.training.recipes import change
 
 LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1)
 GROUPS = (2, 3, 5, 8, 13)  # numbers that the authors released groups for
@@ -120,24 +120,6 @@ def scenes_base() -> TrainConfig:
         ),
         optim=OptimConfig(lr=2e-2, epochs=8, device="auto"),
     )
-
-
-def change(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
-    """The configuration with settings replaced, by dotted name.
-
-    Raises:
-        InputError: unknown setting, or a value out of range.
-
-    Example:
-        >>> change(TrainConfig(), {"optim.epochs": 2, "model.gate": "mean"}).optim.epochs
-        2
-    """
-    check_keys(list(changes))
-    for key, value in changes.items():
-        section, name = key.split(".")
-        part = dataclasses.replace(getattr(config, section), **{name: value})
-        config = dataclasses.replace(config, **{section: part})
-    return config
 
 
 def ablate(

@@ -85,6 +85,24 @@ def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def change(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """The configuration with settings replaced, by dotted name.
+
+    Raises:
+        InputError: unknown setting, or a value out of range.
+
+    Example:
+        >>> change(TrainConfig(), {"optim.epochs": 2, "model.gate": "mean"}).optim.epochs
+        2
+    """
+    check_keys(list(changes))
+    for key, value in changes.items():
+        section, name = key.split(".")
+        part = dataclasses.replace(getattr(config, section), **{name: value})
+        config = dataclasses.replace(config, **{section: part})
+    return config
+
+
 def add_settings(parser: Any) -> None:
     """Add one typed option per setting (`--optim.lr`) to a jsonargparse parser."""
     for section, kind in SECTIONS.items():
