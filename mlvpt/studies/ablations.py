@@ -213,8 +213,10 @@ def pooling_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job
 
 
 def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
-    """Every method at every learning rate."""
+    """Every method at every learning rate. On photographs the test images are left alone."""
     base = change(base, {"model.pool": best_pool(base, out)})
+    if base.data.name != "scenes":
+        base = change(base, {"data.test": False})
     sweep = [
         Variant(f"{method.name}, {lr:g}", {**method.changes, "optim.lr": lr})
         for method in METHODS

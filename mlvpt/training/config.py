@@ -43,6 +43,8 @@ class DataConfig:
         token_cache: folder for the tokens before the first prompted block, which are the same in
             every run (see training/tokens.py); None makes them anew in every step. For images that
             are not augmented.
+        test: evaluate the test images at the end. False leaves them alone, while settings are
+            chosen.
         hold_out: keep the validation images out of training. False trains on them too, once
             everything is chosen: no epoch is selected then, and the last weights are kept.
         skip_corrupt: skip and count unreadable images instead of stopping.
@@ -59,6 +61,7 @@ class DataConfig:
     mean_std: Literal["backbone", "imagenet"] = "backbone"  # ours; release: ImageNet's for all
     cache_gb: float = 0.0  # ours: off unless asked for
     token_cache: str | None = None
+    test: bool = True
     hold_out: bool = True
     skip_corrupt: bool = False  # ours: a damaged data set should be noticed
     n_images: int | None = None
@@ -265,6 +268,7 @@ RENAMED = {"model.root": "model.tau"}  # settings of version 0.1 by the name the
 # How the work is executed, not what it computes.
 EXECUTION = frozenset(
     {
+        "data.test",
         "data.token_cache",
         "optim.workers",
         "optim.device",

@@ -241,9 +241,8 @@ def load_data(config: DataConfig, seed: int) -> Splits:
         n_images=config.n_images,
         strength=config.strength,
     )
-    if config.hold_out:
-        return found
-    return Splits(found.train.joined_with(found.val), found.val, found.tests)
+    train = found.train if config.hold_out else found.train.joined_with(found.val)
+    return Splits(train, found.val, found.tests if config.test else {})
 
 
 def cached(splits: Splits, image_size: tuple[int, int], config: DataConfig) -> Splits:

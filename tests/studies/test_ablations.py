@@ -585,6 +585,18 @@ def test_final_runs_on_photographs_take_rate_and_thresholds_of_the_sweep(tmp_pat
     assert job.thresholds == (0.9,) * 10
 
 
+def test_the_sweep_on_photographs_leaves_the_test_images_alone(tmp_path):
+    base = change(tiny_base(), {"data.name": "manifest", "data.root": "mine.csv"})
+    assert not any(job.config.data.test for job in sweep_jobs(base, [0], tmp_path))
+    assert all(job.config.data.test for job in baseline_jobs(base, [0], tmp_path))
+
+
+def test_a_run_without_test_images_is_measured_on_val_alone(small_splits):
+    row = make_run(Job("a", change(tiny_base(), {"data.test": False})))
+    assert 0 < row["val_mAP"] < 1
+    assert not any(name.startswith("test") for name in row)
+
+
 @pytest.mark.parametrize("n", [2, 5])
 def test_the_group_study_compares_equal_numbers_of_prompts(n, tmp_path):
     by_source = {}
