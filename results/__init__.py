@@ -12,7 +12,8 @@ def load(name: str) -> list[dict[str, Any]]:
     """The records of one study, in the order in which they were measured.
 
     Args:
-        name: file name without suffix, such as "baselines".
+        name: file name without suffix, such as "baselines" (on scenes), or with its folder, such as
+            "voc2007_deit_tiny/groups".
 
     Raises:
         FileNotFoundError: no study of that name was recorded; the known ones are named.

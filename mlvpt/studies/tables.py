@@ -124,6 +124,52 @@ def methods_table() -> str:
     )
 
 
+PHOTOGRAPHS = {"voc2007_deit_tiny": "VOC2007", "clothing_deit_tiny": "Clothing Co-Parsing"}
+FINAL = ("test_mAP", "test_CF1", "test_OF1")  # measures of a run on photographs
+SOURCES = {"labels": "by labels", "random": "by chance", "kmeans": "by k-means", "single": "none"}
+
+
+def photographs_table() -> str:
+    """Methods on photographs, best mAP on VOC2007 first: Markdown, in percent."""
+    found = {
+        name: {
+            line["variant"]: line for line in summarise(_recorded(name, "baselines"), None, FINAL)
+        }
+        for name in PHOTOGRAPHS
+    }
+    first = next(iter(found.values()))
+    names = sorted(first, key=lambda name: -first[name]["test_mAP"])
+    columns = {"mAP": "test_mAP", "CF1": "test_CF1", "OF1": "test_OF1"}
+    head = [f"{title} {name}" for title in PHOTOGRAPHS.values() for name in columns]
+    table = [["method", "trained parameters", *head, "seconds per run"]]
+    for name in names:
+        cells = [TITLES.get(name, name), f"{first[name]['trained_parameters']:,.0f}"]
+        for lines in found.values():
+            cells += [_percent(lines.get(name, {}), key) for key in columns.values()]
+        table.append([*cells, f"{first[name]['seconds']:.0f}"])
+    return layout(table, markdown=True)
+
+
+def groups_table(name: str) -> str:
+    """What decides which classes share a group against the number of groups: Markdown, test mAP.
+
+    Args:
+        name: folder of the records, such as "voc2007_deit_tiny".
+    """
+    lines = {line["variant"]: line for line in summarise(_recorded(name, "groups"), None, FINAL)}
+    numbers = sorted({int(variant.split(", ")[1]) for variant in lines})
+    table = [["groups", *SOURCES.values()]]
+    for number in numbers:
+        cells = [lines.get(f"{source}, {number}", {}) for source in SOURCES]
+        table.append([str(number), *(_percent(line, "test_mAP") for line in cells)])
+    return layout(table, markdown=True)
+
+
+def _recorded(name: str, study: str) -> list[dict[str, Any]]:
+    """The runs of a study on photographs that succeeded."""
+    return [row for row in load(f"{name}/{study}") if "error" not in row]
+
+
 def recipes_table() -> str:
     """Every recipe with its command: Markdown. Both stand in the comments at its head."""
     table = [["data", "backbone", "px", "command"]]
@@ -151,6 +197,8 @@ def with_tables(readme: str) -> str:
 def _percent(line: dict[str, Any], measure: str) -> str:
     """Mean ± standard deviation of a measure in percent; one seed has no deviation."""
     mean, std = (100 * line.get(key, math.nan) for key in (measure, f"{measure}_std"))
+    if math.isnan(mean):
+        return "not run"
     return f"{mean:.1f}" if math.isnan(std) else f"{mean:.1f} ± {std:.1f}"
 
 
