@@ -111,7 +111,7 @@ def test_a_truncated_file_is_refused_with_its_path(tmp_path, suffix):
     buffer = io.BytesIO()
     picture(200, 200).save(buffer, format={".jpg": "JPEG", ".png": "PNG"}[suffix])
     path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    with pytest.raises(InputError, match=rf"broken\{suffix} is truncated or not an image.*again"):
+    with pytest.raises(InputError, match=rf"broken\{suffix} is truncated .*again"):
         open_rgb(path)
 
 

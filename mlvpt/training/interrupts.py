@@ -5,17 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-
-class Stopped(Exception):
-    """The run ended before its time and kept what the message says.
-
-    Attributes:
-        exit_code: what the command line exits with.
-    """
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+from mlvpt.errors import Stopped
 
 
 class StopSignals:
