@@ -205,7 +205,7 @@ def _explained(error: Exception, file: BinaryIO, name: str) -> ImageError:
         word in lower for word in ("unsupported", "not supported", "not available", "cannot find")
     ):
         return ImageError(
-            f"{name} is in a variant of its format that cannot be read here ({reason}): {_CONVERT}.",
+            f"{name} is in a variant of its format that is not read here ({reason}): {_CONVERT}.",
             "unsupported format",
         )
     kind = "truncated" if isinstance(error, EOFError) or "truncated" in lower else "damaged"

@@ -37,7 +37,7 @@ def require(path: Path, what: str, script: str | None = None) -> Path:
             if script
             else "check the path"
         )
-        raise InputError(f"{what} should be at {path}, and nothing is there: {remedy}.")
+        raise InputError(f"{what} should be at {path}, and nothing is there: {remedy}.") from None
     return path
 
 
