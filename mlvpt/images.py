@@ -8,6 +8,7 @@ alone, so `torch.manual_seed` (and the seeds of DataLoader workers) decide what 
 import io
 import os
 import stat
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -120,7 +121,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def open_rgb(path: str | Path) -> Image.Image:
     """Read an image file as upright 8-bit RGB (see `to_rgb`).
 
-    What a format lets verify is verified: the checksums of PNG.
+    What a format lets verify is verified, such as the checksums of PNG.
 
     Args:
         path: a file in any format Pillow reads; unicode, spaces and upper-case suffixes are fine.
@@ -177,15 +178,57 @@ def read_rgb(file: BinaryIO, name: str) -> Image.Image:
             if image.format in NO_PICTURE:
                 raise UnidentifiedImageError(f"{image.format} data")
             found, kind = to_rgb(image), image.format
-        if kind == "PNG":  # decoding does not look at the checksums of pixels
-            file.seek(0)
-            with Image.open(file) as image:
-                image.verify()
+            end = _end_of_strips(image) if kind == "TIFF" else 0
+        _verify(file, kind, end)
         return found
     except Stopped:  # a signal that arrived while the image was decoded
         raise
     except Exception as error:  # format plugins raise everything from struct.error to TypeError
         raise _explained(error, file, name) from error
+
+
+def _verify(file: BinaryIO, kind: str | None, end: int) -> None:
+    """Notice damage that decoding passes over.
+
+    PNG has checksums, which decoding skips for pixels; what is missing from the end of a JPEG 2000
+    or of a TIFF's strips is filled with grey by their libraries.
+    """
+    if kind == "PNG":
+        file.seek(0)
+        with Image.open(file) as image:
+            image.verify()
+    elif kind == "JPEG2000":
+        file.seek(0)
+        if b"\xff\xd9" not in file.read():  # the marker of the end, which no data may hold
+            raise EOFError("the end of the image is missing")
+    elif kind == "TIFF" and max(end, _end_of_tags(file)) > file.seek(0, os.SEEK_END):
+        raise EOFError("the end of the image is missing")
+
+
+def _end_of_strips(image: Image.Image) -> int:
+    """The position behind the last byte of a TIFF's pixels."""
+    ends = [0]
+    for offsets, sizes in ((273, 279), (324, 325)):  # of strips, and of tiles
+        tags = image.tag_v2
+        if offsets in tags and sizes in tags:
+            ends += [a + b for a, b in zip(tags[offsets], tags[sizes], strict=False)]
+    return int(max(ends))
+
+
+def _end_of_tags(file: BinaryIO) -> int:
+    """The position behind the last tag of a TIFF's first directory, and behind its values."""
+    file.seek(0)
+    order = {b"II": "<", b"MM": ">"}.get(file.read(2))
+    version, start = struct.unpack(f"{order}HI", file.read(6))
+    if version != 42:  # a TIFF beyond 4 GB has another layout
+        return 0
+    file.seek(start)
+    (count,) = struct.unpack(f"{order}H", file.read(2))
+    ends = [start + 2 + 12 * count]
+    for _, kind, length, offset in struct.iter_unpack(f"{order}HHII", file.read(12 * count)):
+        size = length * {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}.get(kind, 1)
+        ends.append(offset + size if size > 4 else 0)
+    return max(ends)
 
 
 def _explained(error: Exception, file: BinaryIO, name: str) -> ImageError:

@@ -278,7 +278,7 @@ def test_predict_answers_the_same_for_one_picture_and_for_many():
 
 def test_a_picture_that_fails_leaves_the_training_mode_as_it_was():
     model = small_model().train()
-    with pytest.raises(AttributeError):
+    with pytest.raises(InputError, match="no image file no picture"):
         model.probabilities(["no picture"])
     assert model.training
 
