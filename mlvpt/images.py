@@ -103,7 +103,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if sixteen_bit or image.mode in ("I", "F"):
         grey = np.asarray(image).astype(np.float64)
         low, high = (0.0, 65535.0) if sixteen_bit else (grey.min(), grey.max())
-        if not np.isfinite(high - low):
+        if not np.isfinite([low, high]).all():
             raise ImageError(
                 "the image has pixels of NaN or infinity: write numbers there, or remove it from "
                 "the data set.",
