@@ -15,11 +15,12 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from mlvpt.datasets import require_trainable
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.images import train_transform
 from mlvpt.training import checkpoint
 from mlvpt.training.build import build_groups, build_loss, build_model
 from mlvpt.training.config import OptimConfig, TrainConfig
+from mlvpt.training.console import Progress, StopSignals
 from mlvpt.training.data import (
     AugmentedImages,
     EpochBatches,
@@ -30,8 +31,6 @@ from mlvpt.training.data import (
 )
 from mlvpt.training.ema import EMA
 from mlvpt.training.folder import RunFolder
-from mlvpt.training.interrupts import Stopped, StopSignals
-from mlvpt.training.progress import Progress
 from mlvpt.training.tokens import kept
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
