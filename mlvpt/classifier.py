@@ -1,10 +1,13 @@
 """The common class of all methods and its output: trained part, predicting, saving, loading."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
@@ -16,11 +19,15 @@ from torch import Tensor, nn
 from mlvpt.backbones import Origin, backbone_hash
 from mlvpt.errors import InputError
 from mlvpt.files import atomic_path, read_json, sha256_of_file, write_json
-from mlvpt.images import eval_transform, normalize, to_rgb
+from mlvpt.images import ImageError, eval_transform, normalize, read_picture
 from mlvpt.labels import LabelGroups, check_class_names
 from mlvpt.prompts import PromptedViT
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
+DIVERGED = (
+    "the model gives NaN: its weights have diverged or are damaged; train it again with a lower "
+    "learning rate, or load other weights."
+)
 
 
 @dataclass
@@ -152,38 +159,55 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         return sum(parameter.numel() for _, parameter in self.trainable_parameters())
 
     @torch.inference_mode()
-    def probabilities(self, images: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
-        """Probability of every class in every picture: (N, K) in [0, 1], on the CPU."""
+    def probabilities(self, images: Any, batch_size: int = 32) -> Tensor:
+        """Probability of every class in every picture: (N, K) in [0, 1], on the CPU.
+
+        Args:
+            images: pictures as `predict` takes them.
+            batch_size: pictures that are computed together.
+
+        Raises:
+            InputError: something that is no picture, an image that cannot be read (with its
+                position), or a model that gives NaN.
+        """
+        images = _pictures(images)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+            raise InputError(f"batch_size must be a whole number from 1, but is {batch_size!r}.")
         transform = eval_transform(self.image_size)
-        device = next(self.parameters()).device
+        first = next(self.parameters())
         was_training = self.training
         self.eval()
         chunks = []
         try:
             for start in range(0, len(images), batch_size):
                 chunk = images[start : start + batch_size]
-                batch = torch.stack([transform(to_rgb(image)) for image in chunk])
-                logits = self(normalize(batch.to(device), self.mean, self.std)).logits
+                pixels = [transform(_read(chunk, i, start)) for i in range(len(chunk))]
+                batch = torch.stack(pixels).to(first.device)
+                logits = self(normalize(batch, self.mean, self.std, first.dtype)).logits
                 chunks.append(logits.float().sigmoid().cpu())
+                if chunks[-1].isnan().any():
+                    raise InputError(DIVERGED)
         finally:
             self.train(was_training)
         return torch.cat(chunks) if chunks else torch.empty(0, len(self.class_names))
 
-    def predict(
-        self, images: Image.Image | Sequence[Image.Image], threshold: float = 0.5
-    ) -> list[dict[str, float]]:
+    def predict(self, images: Any, threshold: float = 0.5) -> list[dict[str, float]]:
         """Classes found in each picture, most probable first.
 
         Args:
-            images: PIL pictures of any size and mode, or one picture.
+            images: pictures of any size, or one picture, each as `mlvpt.images.read_picture`
+                takes it: a PIL image, a path, a uint8 array (H, W, 3), or a uint8 tensor
+                (3, H, W). Not normalised: that is done here.
             threshold: smallest probability that is reported, in [0, 1]; 0 reports every class.
 
         Returns:
             One {class name: probability} per picture.
+
+        Raises:
+            InputError: a threshold outside [0, 1], or as `probabilities`.
         """
-        if not 0 <= threshold <= 1:
-            raise InputError(f"threshold is {threshold}: a probability lies in [0, 1].")
-        images = [images] if isinstance(images, Image.Image) else list(images)
+        if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+            raise InputError(f"threshold is {threshold!r}: a probability lies in [0, 1].")
         found = []
         for row in self.probabilities(images).tolist():
             ranked = sorted(zip(self.class_names, row, strict=True), key=lambda pair: -pair[1])
@@ -342,6 +366,39 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
     ) -> "MultiLabelClassifier":
         """Call the constructor, of a classifier without groups unless a subclass says otherwise."""
         return cls(backbone, class_names, **keywords)
+
+
+def _pictures(images: Any) -> Sequence[Any]:
+    """One picture or several as a sequence of pictures, none of them read yet."""
+    single = isinstance(images, str | os.PathLike | Image.Image)
+    if isinstance(images, np.ndarray | Tensor):
+        if images.ndim not in (2, 3, 4) and images.dtype != object:
+            raise InputError(
+                f"an array must be one picture (H, W, 3) or several (N, H, W, 3), but has shape "
+                f"{tuple(images.shape)}."
+            )
+        single = images.ndim in (2, 3)
+    if single:
+        return [images]
+    if isinstance(images, list | tuple | np.ndarray | Tensor):
+        return images
+    if isinstance(images, Iterable) and not isinstance(images, Mapping | bytes):
+        return list(images)
+    raise InputError(
+        f"images must be pictures or a list of pictures, but are a {type(images).__name__}."
+    )
+
+
+def _read(chunk: Sequence[Any], index: int, start: int) -> Image.Image:
+    """One picture of a chunk; the message of what cannot be read says which it is."""
+    try:
+        return read_picture(chunk[index])
+    except ImageError as error:
+        if isinstance(chunk[index], str | os.PathLike):
+            raise  # it names the path
+        raise ImageError(f"picture {start + index}: {error}", error.kind) from error
+    except InputError as error:
+        raise InputError(f"picture {start + index}: {error}") from error
 
 
 def _download(repository: str, **keywords: Any) -> Path:

@@ -10,8 +10,9 @@ class InputError(ValueError):
 
     def __init__(self, message: str = "") -> None:
         # a DataLoader hands on the error of a worker process as the text of its whole traceback
-        if message.startswith("Caught InputError in DataLoader worker"):
-            message = message.rsplit("InputError: ", 1)[-1].strip()
+        kind = type(self).__name__
+        if message.startswith(f"Caught {kind} in DataLoader worker"):
+            message = message.rsplit(f"{kind}: ", 1)[-1].strip()
         super().__init__(message)
 
 

@@ -253,6 +253,9 @@ def check_targets(targets: ArrayLike) -> np.ndarray:
         raise InputError(
             "Labels must be an (N, K) array, but their rows differ in length."
         ) from error
+    except (TypeError, RuntimeError) as error:  # a tensor of bfloat16, on a GPU, or with gradient
+        reason = str(error).splitlines()[0]
+        raise InputError(f"Labels must be an array of numbers on the CPU ({reason}).") from error
     if targets.ndim != 2:
         raise InputError(
             f"Labels must be an (N, K) array of N images and K classes, but have shape "
@@ -279,7 +282,12 @@ def check_targets(targets: ArrayLike) -> np.ndarray:
 
 def check_scores(targets: ArrayLike, scores: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
     """The labels and scores as (N, K) arrays, if they have one shape and no score is NaN."""
-    targets, scores = check_targets(targets), np.asarray(scores, dtype=np.float64)
+    targets = check_targets(targets)
+    try:
+        scores = np.asarray(scores, dtype=np.float64)
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"The {what} must be an (N, K) array of numbers ({reason}).") from error
     if targets.shape != scores.shape:
         raise InputError(
             f"Labels {targets.shape} and {what} {scores.shape} must have the same shape (N, K)."

@@ -28,6 +28,9 @@ class AsymmetricLoss(nn.Module):
     Shape:
         logits (B, K) and targets (B, K) in {1, 0, -1} -> scalar. Computed in float32.
 
+    Raises:
+        InputError: other shapes, or, on the CPU, other targets; on a GPU those make the loss NaN.
+
     Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021. The
     official ML-VPT release sums over entries, divides by B * K and multiplies by 1000, a factor
     that AdamW cancels.
@@ -48,6 +51,10 @@ class AsymmetricLoss(nn.Module):
         self.gamma_neg, self.gamma_pos, self.clip = gamma_neg, gamma_pos, clip
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if not isinstance(targets, Tensor):
+            raise InputError(
+                f"Targets must be a tensor (B, K), but are a {type(targets).__name__}."
+            )
         if logits.shape != targets.shape:
             raise InputError(
                 f"Logits of shape {tuple(logits.shape)} and targets of shape "
@@ -55,6 +62,12 @@ class AsymmetricLoss(nn.Module):
             )
         logits = logits.float()
         positive, known = targets == 1, targets != -1
+        valid = (positive | ~known | (targets == 0)).all()
+        if logits.device.type != "cpu":
+            # asking a GPU would make every step wait for it: there, the loss becomes NaN instead
+            logits = torch.where(valid, logits, torch.nan)
+        elif not valid:
+            raise InputError("Targets must be 1, 0 or -1 (unknown): 0.3, NaN and others are not.")
         log_p = F.logsigmoid(logits)
         if self.clip:
             shifted = (logits.sigmoid() - self.clip).clamp(min=0)
@@ -109,6 +122,10 @@ class MLVPTLoss(nn.Module):
     def terms(self, output, targets: Tensor) -> dict[str, Tensor]:
         """The unweighted loss of every logit with a weight, by branch name."""
         branches = {name: getattr(output, f"{name}_logits", None) for name in BRANCHES}
+        if not isinstance(getattr(output, "logits", None), Tensor):
+            raise InputError(
+                f"The loss takes the output of a model, with logits, not a {type(output).__name__}."
+            )
         if all(x is None for x in branches.values()):  # a baseline: one set of logits
             return {"logits": self.loss(output.logits, targets)}
         logits = {**branches, "fused": output.logits}

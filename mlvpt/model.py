@@ -76,6 +76,11 @@ class MLVPT(MultiLabelClassifier, methods=("mlvpt",)):
         views = tuple(views)
         if views not in (("co", "dc"), ("co",), ("dc",)):
             raise InputError(f"views is {views}: choose ('co', 'dc'), ('co',) or ('dc',).")
+        if not isinstance(groups, LabelGroups):
+            raise InputError(
+                f"groups must be LabelGroups, as group_labels gives them, not {groups!r:.80}; for "
+                "a model without groups, give mlvpt.labels.single_group(n_classes)."
+            )
         names = groups.class_names or tuple(f"class {k}" for k in range(len(groups.co)))
         vit, origin = build_backbone(backbone, **source)
         super().__init__(vit, origin, names, groups=groups)

@@ -189,7 +189,7 @@ class PromptedViT(nn.Module):
             InputError: the images are not of the backbone's size.
         """
         vit = self.backbone
-        check_images(vit, images)
+        images = check_images(vit, images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
             return vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
 
@@ -222,6 +222,7 @@ class PromptedViT(nn.Module):
 
     def _are_tokens(self, images: Tensor) -> bool:
         """Whether these are tokens that `lower` made, and no images."""
+        check_floats(images)
         n_tokens = self.backbone.num_prefix_tokens + self.n_patches
         return images.ndim == 3 and images.shape[1:] == (n_tokens, self.embed_dim)
 
@@ -290,17 +291,33 @@ def _masked_block(block: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
     return block(x, attn_mask=mask)
 
 
-def check_images(vit: VisionTransformer, images: Tensor) -> None:
-    """Refuse images whose shape the backbone does not read.
+def check_images(vit: VisionTransformer, images: Tensor) -> Tensor:
+    """The images in the precision of the backbone, if they are a batch that it reads.
 
     Raises:
-        InputError: the images are not of the backbone's size.
+        InputError: no tensor of floats, or images that are not of the backbone's size.
     """
+    check_floats(images)
     height, width = vit.patch_embed.img_size
     if images.ndim != 4 or images.shape[1] != vit.in_chans or images.shape[2:] != (height, width):
         raise InputError(
             f"The backbone reads images of shape (B, {vit.in_chans}, {height}, {width}), not "
             f"{tuple(images.shape)}: resize them, or build the model with image_size=(H, W)."
+        )
+    return images.to(next(vit.parameters()).dtype)
+
+
+def check_floats(images: Tensor) -> None:
+    """Refuse what is no tensor of floats, such as pictures that are not normalised yet.
+
+    Raises:
+        InputError: names the type and the remedy.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise InputError(
+            f"A model reads a tensor (B, 3, H, W) of normalised floats, not {kind}: call "
+            "model.predict, or mlvpt.images.normalize first."
         )
 
 

@@ -1,7 +1,11 @@
 """Images in every mode and state of repair, the named transforms, and the decoded cache."""
 
 import io
+import os
 import pickle
+import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -10,8 +14,15 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mlvpt.datasets import DecodedCache, MultiLabelDataset, load_scenes
-from mlvpt.errors import InputError
-from mlvpt.images import eval_transform, normalize, open_rgb, train_transform
+from mlvpt.errors import InputError, Stopped
+from mlvpt.images import (
+    ImageError,
+    eval_transform,
+    normalize,
+    open_rgb,
+    read_picture,
+    train_transform,
+)
 
 NAMES = ("official", "ours", "none")
 
@@ -111,7 +122,7 @@ def test_a_truncated_file_is_refused_with_its_path(tmp_path, suffix):
     buffer = io.BytesIO()
     picture(200, 200).save(buffer, format={".jpg": "JPEG", ".png": "PNG"}[suffix])
     path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    with pytest.raises(InputError, match=rf"broken\{suffix} is truncated or not an image.*again"):
+    with pytest.raises(InputError, match=rf"broken\{suffix} is truncated .*again"):
         open_rgb(path)
 
 
@@ -125,6 +136,172 @@ def test_empty_foreign_and_missing_files_are_refused_with_their_path(tmp_path, c
         path.write_bytes(content)
     with pytest.raises(InputError, match=rf"odd\.jpg.*{message}|{message}.*odd\.jpg"):
         open_rgb(path)
+
+
+def saved_bytes(kind: str, image: Image.Image | None = None, **options) -> bytes:
+    buffer = io.BytesIO()
+    (image or picture()).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def kind_of(path) -> str:
+    with pytest.raises(ImageError, match=rf"^[^\n]*{re.escape(path.name)}[^\n]*$") as caught:
+        open_rgb(path)
+    return caught.value.kind
+
+
+FOREIGN = {
+    "a.mpg": (b"\x00\x00\x01\xba" + bytes(40), "not an image"),
+    "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(40), "not an image"),
+    "a.grib": (b"GRIB" + bytes(3) + b"\x01" + bytes(40), "not an image"),
+    "a.bufr": (b"BUFR" + bytes(40), "not an image"),
+    "._a.png": (b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X" + bytes(40), "not an image"),
+    "movie.jpg": (b"\x00\x00\x00\x18ftypmp42" + bytes(40), "not an image"),
+    "a.zip.png": (b"PK\x03\x04" + bytes(40), "not an image"),
+    "404.jpg": (b"<!DOCTYPE html><html>404</html>", "not an image"),
+    "noise.png": (bytes(range(100, 200)), "not an image"),
+    "a.svg": (b"<?xml version='1.0'?><svg></svg>", "unsupported format"),
+    "a.heic": (b"\x00\x00\x00\x18ftypheic" + bytes(40), "unsupported format"),
+    "a.jxl": (b"\xff\x0a" + bytes(40), "unsupported format"),
+    "a.pdf": (b"%PDF-1.4" + bytes(40), "unsupported format"),
+    "a.xcf": (b"gimp xcf v011" + bytes(40), "unsupported format"),
+    "head.jpg": (b"\xff\xd8\xff" + bytes(40), "damaged"),
+    "head.png": (b"\x89PNG\r\n\x1a\n" + bytes(40), "damaged"),
+    "head.dds": (b"DDS |" + bytes(40), "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_a_file_is_instead_of_a_readable_picture_is_said(tmp_path, name):
+    content, kind = FOREIGN[name]
+    (tmp_path / name).write_bytes(content)
+    assert kind_of(tmp_path / name) == kind
+
+
+@pytest.mark.parametrize("position", ["header", "pixels", "checksum"])
+def test_a_flipped_byte_of_a_png_is_noticed(tmp_path, position):
+    content = bytearray(saved_bytes("PNG"))
+    pixels = content.index(b"IDAT") + 4
+    at = {"header": 20, "pixels": pixels + 200, "checksum": content.index(b"IEND") - 5}[position]
+    content[at] ^= 4
+    (tmp_path / "a.png").write_bytes(content)
+    assert kind_of(tmp_path / "a.png") == "damaged"
+
+
+CUT = {
+    "png": {},
+    "jpeg": {},
+    "gif": {},
+    "bmp": {},
+    "webp": {},
+    "tiff": {"compression": "jpeg"},
+    "jp2": {},
+}
+
+
+@pytest.mark.parametrize("suffix", CUT)
+def test_a_picture_without_its_end_is_refused(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    picture(60, 80).save(path, **CUT[suffix])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    assert kind_of(path) in ("truncated", "damaged")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("share", ["one pixel", "all"])
+def test_float_pictures_of_nan_or_infinity_are_refused(tmp_path, value, share):
+    pixels = np.ones((6, 6), np.float32)
+    pixels[(2, 3) if share == "one pixel" else ...] = value
+    Image.fromarray(pixels).save(tmp_path / "heights.tif")
+    assert kind_of(tmp_path / "heights.tif") == "not finite"
+
+
+def test_a_picture_beyond_the_limit_of_pixels_is_too_large(tmp_path, monkeypatch):
+    picture(40, 60).save(tmp_path / "poster.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert kind_of(tmp_path / "poster.png") == "too large"
+
+
+ODD_ERRORS = [TypeError("x"), KeyError("x"), NotImplementedError("x"), zlib.error("x"),
+              OverflowError("x"), AttributeError("x"), AssertionError(), RuntimeError("a\nb"),
+              struct.error("x"), MemoryError(), OSError(5, "Input/output error")]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ODD_ERRORS, ids=lambda error: type(error).__name__)
+def test_whatever_a_format_plugin_raises_becomes_one_sentence(tmp_path, monkeypatch, error):
+    def fail(self):
+        raise error
+
+    picture().save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    expected = {NotImplementedError: "unsupported format", MemoryError: "too large"}
+    default = "not readable" if isinstance(error, OSError) else "damaged"
+    assert kind_of(tmp_path / "a.png") == expected.get(type(error), default)
+
+
+def test_a_signal_while_an_image_is_decoded_is_no_damage(tmp_path, monkeypatch):
+    def stop(self):
+        raise Stopped("stopped by SIGTERM", 143)
+
+    picture().save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", stop)
+    with pytest.raises(Stopped):
+        open_rgb(tmp_path / "a.png")
+
+
+def test_a_file_and_a_folder_that_are_closed_are_called_so(closed_to_us):
+    folder = closed_to_us / "folder"
+    folder.mkdir()
+    for path in (closed_to_us / "a.png", folder / "b.png"):
+        picture().save(path)
+    (closed_to_us / "a.png").chmod(0)
+    folder.chmod(0)
+    for path in (closed_to_us / "a.png", folder / "b.png", folder):
+        assert kind_of(path) == "no permission"
+
+
+def test_a_folder_a_pipe_and_a_name_that_is_none_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert kind_of(tmp_path / "pipe.png") == "not an image"
+    assert kind_of(tmp_path) == "not an image"
+    assert kind_of(tmp_path / ("x" * 300)) == "not readable"
+    with pytest.raises(ImageError, match=r"a\\x00b"):
+        open_rgb("a\0b")
+
+
+def test_an_image_error_keeps_its_kind_when_it_comes_from_another_process():
+    error = pickle.loads(pickle.dumps(ImageError("a.png is damaged.", "truncated")))
+    assert (str(error), error.kind) == ("a.png is damaged.", "truncated")
+
+
+def test_a_picture_is_the_same_in_every_form(tmp_path):
+    image = picture()
+    image.save(tmp_path / "a.png")
+    array = np.asarray(image)
+    forms = [image, tmp_path / "a.png", str(tmp_path / "a.png"), array]
+    forms += [torch.tensor(array).permute(2, 0, 1), array[::1, ::1]]
+    for form in forms:
+        np.testing.assert_array_equal(np.asarray(read_picture(form)), array)
+    grey = np.asarray(read_picture(array[:, :, :1]))
+    np.testing.assert_array_equal(grey, array[:, :, :1].repeat(3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, "one is a NoneType"),
+        (3, "one is a int"),
+        (np.zeros((4, 4, 3)), "uint8.*float64"),
+        (torch.zeros(3, 4, 4), "uint8.*float32"),
+        (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"one picture.*shape \(2, 4, 4, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_words(source, message):
+    with pytest.raises(InputError, match=message):
+        read_picture(source)
 
 
 # --- the data set class --------------------------------------------------------------------------

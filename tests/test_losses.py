@@ -1,5 +1,8 @@
 """AsymmetricLoss against binary cross-entropy and its own formula; MLVPTLoss as a weighted sum."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -118,3 +121,30 @@ def test_weights_that_leave_nothing_to_train_are_refused():
     out, targets = output()
     with pytest.raises(InputError, match="weight 0"):
         MLVPTLoss(co=0, dc=0, co_gate=0, dc_gate=0)(out, targets)
+
+
+@pytest.mark.parametrize("value", [0.3, float("nan"), 2, -2, float("inf"), 1.0001])
+@pytest.mark.parametrize("loss", [AsymmetricLoss(), AsymmetricLoss(0, 0), MLVPTLoss()])
+def test_a_target_that_is_neither_present_absent_nor_unknown_is_refused(value, loss):
+    targets = torch.tensor([[1.0, 0.0, -1.0], [0.0, value, 1.0]])
+    logits = torch.zeros(2, 3)
+    with pytest.raises(InputError, match="Targets must be 1, 0 or -1"):
+        loss(SimpleNamespace(logits=logits) if isinstance(loss, MLVPTLoss) else logits, targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int64, torch.float64])
+def test_targets_may_be_of_any_type(dtype):
+    targets = torch.tensor([[1, 0, 1]])
+    loss = AsymmetricLoss()
+    assert loss(torch.ones(1, 3), targets.to(dtype)) == loss(torch.ones(1, 3), targets)
+
+
+@pytest.mark.parametrize("targets", [None, [[1, 0]], np.ones((1, 2))])
+def test_targets_that_are_no_tensor_are_refused(targets):
+    with pytest.raises(InputError, match="Targets must be a tensor"):
+        AsymmetricLoss()(torch.zeros(1, 2), targets)
+
+
+def test_the_loss_refuses_logits_without_a_model():
+    with pytest.raises(InputError, match="output of a model"):
+        MLVPTLoss()(torch.zeros(1, 2), torch.zeros(1, 2))

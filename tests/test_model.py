@@ -278,7 +278,7 @@ def test_predict_answers_the_same_for_one_picture_and_for_many():
 
 def test_a_picture_that_fails_leaves_the_training_mode_as_it_was():
     model = small_model().train()
-    with pytest.raises(AttributeError):
+    with pytest.raises(InputError, match="no image file no picture"):
         model.probabilities(["no picture"])
     assert model.training
 
@@ -394,3 +394,52 @@ def test_logits_come_from_tokens_before_or_after_the_norm_as_the_family_wants(
 def test_unknown_views_are_refused():
     with pytest.raises(InputError, match="views is"):
         small_model(views=("both",))
+
+
+def test_pictures_in_every_form_are_predicted_alike(tmp_path):
+    model = small_model()
+    array = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    image, path = Image.fromarray(array), tmp_path / "a.png"
+    image.save(path)
+    tensor = torch.tensor(array).permute(2, 0, 1)
+    expected = model.predict(image, threshold=0)
+    forms = [path, str(path), array, tensor, [path], [array], array[None], tensor[None]]
+    for form in [*forms, iter([image]), (image,)]:
+        assert model.predict(form, threshold=0) == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (None, "are a NoneType"),
+        ({"a": 1}, "are a dict"),
+        (b"png", "are a bytes"),
+        ([None], "picture 0: .* NoneType"),
+        (np.zeros((4, 4, 3)), "picture 0: .*uint8"),
+        (torch.zeros(2, 3, 4, 4), "picture 0: .*uint8.*do not normalise"),
+        (np.zeros((1, 2, 3, 4, 5), np.uint8), "shape"),
+        ("absent.png", "there is no image file absent.png"),
+        ([Image.new("RGB", (3, 3)), np.zeros((2, 2, 2), np.uint8)], "picture 1: .*shape"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_sentence(images, message):
+    with pytest.raises(InputError, match=rf"^[^\n]*{message}[^\n]*$"):
+        small_model().predict(images)
+
+
+@pytest.mark.parametrize("threshold", [None, "0.5", -0.1, float("nan"), [0.5]])
+def test_a_threshold_of_another_kind_is_refused(threshold):
+    with pytest.raises(InputError, match="a probability lies in"):
+        small_model().predict([], threshold=threshold)
+
+
+@pytest.mark.parametrize("groups", [None, [0, 1], {"co": [0]}])
+def test_groups_that_are_none_are_refused_with_a_remedy(groups):
+    with pytest.raises(InputError, match=r"groups must be LabelGroups.*single_group"):
+        MLVPT("vit_tiny_patch16_224", groups, pretrained=False)
+
+
+@pytest.mark.parametrize("images", [None, [1], np.zeros((1, 3, 32, 32)), torch.zeros(1, dtype=int)])
+def test_a_forward_pass_of_anything_but_floats_is_refused(images):
+    with pytest.raises(InputError, match="normalised floats"):
+        small_model()(images)

@@ -154,6 +154,6 @@ class TunedPooledClassifier(PooledClassifier):
         self.vit.attn_pool = None  # of a SigLIP; nothing reads it, so nothing could train it
 
     def tokens(self, images: Tensor) -> Tensor:
-        check_images(self.vit, images)
+        images = check_images(self.vit, images)
         x = self.vit.fc_norm(self.vit.forward_features(images))  # (B, T, D)
         return x[:, :1] if self.options["pool"] == "class" else x[:, self.vit.num_prefix_tokens :]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlvpt.datasets import check_dataset
+from mlvpt.datasets import check_splits
 from mlvpt.datasets.export import export_scenes
 from mlvpt.datasets.shipped import label_statistics
 from mlvpt.errors import InputError
@@ -105,9 +105,9 @@ def _plot_groups(counts: Any, groups: Any, tau: Any, folder: Path) -> None:
 def check(options: Any) -> int:
     """`mlvpt check`: exit code 1 if the data set cannot be trained on."""
     splits = _data(options)
-    fatal = 0
-    for name, part in {"train": splits.train, "val": splits.val, **splits.tests}.items():
-        problems = check_dataset(part, progress=sys.stderr.isatty())
+    parts, fatal = {"train": splits.train, "val": splits.val, **splits.tests}, 0
+    for name, problems in check_splits(splits, progress=sys.stderr.isatty()).items():
+        part = parts[name]
         fatal += sum(problem.fatal for problem in problems)
         print(f"{name}: {part!r}")
         for problem in problems:

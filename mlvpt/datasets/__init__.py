@@ -2,7 +2,7 @@
 
 from mlvpt.datasets.base import MultiLabelDataset
 from mlvpt.datasets.cache import DecodedCache
-from mlvpt.datasets.check import Problem, check_dataset
+from mlvpt.datasets.check import Problem, check_dataset, check_splits, require_trainable
 from mlvpt.datasets.coco import load_coco, load_coco_json
 from mlvpt.datasets.export import export_scenes
 from mlvpt.datasets.huggingface import load_huggingface
@@ -19,6 +19,7 @@ __all__ = [
     "Problem",
     "Splits",
     "check_dataset",
+    "check_splits",
     "export_scenes",
     "load_coco",
     "load_coco_json",
@@ -29,5 +30,6 @@ __all__ = [
     "load_splits",
     "load_visual_genome",
     "load_voc",
+    "require_trainable",
     "stratified_split",
 ]

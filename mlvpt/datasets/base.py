@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from mlvpt.datasets.image_files import ImageFiles
 from mlvpt.errors import InputError
-from mlvpt.images import open_rgb, to_rgb
+from mlvpt.images import read_picture
 from mlvpt.labels import check_targets
 
 
@@ -26,8 +27,9 @@ class MultiLabelDataset(Dataset):
         targets: (N, K) array-like in {1, 0, -1}; -1 means unknown and is ignored by the loss and
             the metrics.
         class_names: K names.
-        images: sequence of N items, each a path, an (H, W, 3) uint8 array, or a PIL image. It is
-            indexed lazily, one image at a time, so it may be any object with `__getitem__`.
+        images: sequence of N items, each as `mlvpt.images.read_picture` takes it: a path, an
+            (H, W, 3) uint8 array, or a PIL image. It is indexed lazily, one image at a time, so
+            it may be any object with `__getitem__`.
         image_ids: N strings; default: file stems where `images` holds paths, else the index.
         transform: callable from PIL image to uint8 tensor (3, S, S), or None for the PIL image.
         name: short name for messages and reports.
@@ -93,17 +95,21 @@ class MultiLabelDataset(Dataset):
         Raises:
             InputError: the file cannot be read; names its path.
         """
-        source = self._images[int(self._rows[index])]
-        if isinstance(source, str | Path):
-            return open_rgb(source)
-        if isinstance(source, Image.Image):
-            return to_rgb(source)
-        return Image.fromarray(source)
+        return read_picture(self._images[int(self._rows[index])])
 
     def image_path(self, index: int) -> Path | None:
         """The file of an image, or None where images are held in memory."""
         source = self._images[int(self._rows[index])]
         return Path(source) if isinstance(source, str | Path) else None
+
+    def image_paths(self) -> list[str | None]:
+        """The file of every image, as `image_path`, without decoding any image."""
+        if isinstance(self._images, ImageFiles):
+            return [self._images.find(row) for row in self._rows.tolist()]
+        if isinstance(self._images, list | tuple):
+            sources = (self._images[row] for row in self._rows.tolist())
+            return [str(s) if isinstance(s, str | Path) else None for s in sources]
+        return [None] * len(self)  # arrays, or images that are decoded when they are asked for
 
     def subset(self, indices: Any) -> "MultiLabelDataset":
         """The images at `indices`, integers or a boolean mask; pixels are shared, not copied."""

@@ -5,15 +5,14 @@ The library `datasets` is not needed: `dataset` is only indexed.
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mlvpt.datasets.base import MultiLabelDataset
-from mlvpt.errors import InputError
-from mlvpt.images import UNREADABLE, open_rgb, to_rgb
+from mlvpt.errors import InputError, Stopped
+from mlvpt.images import ImageError, read_picture, read_rgb
 
 
 def load_huggingface(
@@ -85,26 +84,31 @@ class _Images(Sequence):
 
     def __getitem__(self, index: int) -> Image.Image:
         try:
-            return _to_pil(_cell(self.dataset, index, self.column))
-        except InputError:
+            return _to_pil(_cell(self.dataset, index, self.column), f"the image of row {index}")
+        except (InputError, Stopped):
             raise
-        except UNREADABLE as error:  # `datasets` decodes while it indexes
-            raise InputError(
+        except Exception as error:  # `datasets` decodes while it indexes
+            raise ImageError(
                 f"the image of row {index} cannot be read ({type(error).__name__}: {error}): "
                 "remove the row or replace its image."
             ) from error
 
 
-def _to_pil(value: Any) -> Image.Image:
+def _to_pil(value: Any, name: str) -> Image.Image:
     if isinstance(value, dict):  # an undecoded image of `datasets`
-        value = io.BytesIO(value["bytes"]) if value.get("bytes") else value.get("path")
-    if isinstance(value, str | Path):
-        return open_rgb(value)
-    if isinstance(value, io.BytesIO):
-        value = Image.open(value)
-    if not isinstance(value, Image.Image):
-        value = Image.fromarray(np.asarray(value, np.uint8))
-    return to_rgb(value)
+        if value.get("bytes"):
+            return read_rgb(io.BytesIO(value["bytes"]), name)
+        value = value.get("path")
+    if isinstance(value, list):  # pixels as nested lists, as Array3D features give them
+        value = np.asarray(value)
+        if value.dtype.kind in "iu" and value.size and 0 <= value.min() <= value.max() <= 255:
+            value = value.astype(np.uint8)
+    try:
+        return read_picture(value)
+    except ImageError:
+        raise
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 def _cell(dataset: Any, index: int, column: str) -> Any:

@@ -3,6 +3,7 @@
 Nothing here opens an image; a data set of labels alone can be built before its images arrive.
 """
 
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +24,20 @@ def require(path: Path, what: str, script: str | None = None) -> Path:
     Raises:
         InputError: it does not exist; names the exact path and the script.
     """
-    if not path.exists():
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        raise InputError(
+            f"{what} should be at {path}, which may not be read ({error.strerror}): change its "
+            "permissions or those of the folders above it."
+        ) from error
+    except (OSError, ValueError):  # ValueError: a null character in the path
         remedy = (
             f"make it with `python data_prep/{script}.py`, or correct the root folder"
             if script
             else "check the path"
         )
-        raise InputError(f"{what} should be at {path}, and nothing is there: {remedy}.")
+        raise InputError(f"{what} should be at {path}, and nothing is there: {remedy}.") from None
     return path
 
 
@@ -47,17 +55,19 @@ def require_file(path: Path, what: str) -> Path:
 def first_existing(root: Path, candidates: Sequence[str]) -> Path:
     """The first of `candidates` that exists under `root`, else the first of them."""
     for candidate in candidates:
-        if (root / candidate).exists():
+        if os.path.exists(root / candidate):
             return root / candidate
     return root / candidates[0]
 
 
-def spelling_variants(path: Path) -> list[Path]:
-    """The same name as other systems write it: suffix case, and accents composed or decomposed."""
-    names = [path.name]
-    names += [path.stem + suffix for suffix in (path.suffix.upper(), path.suffix.lower())]
-    names += [unicodedata.normalize(form, path.name) for form in ("NFC", "NFD")]
-    return [path.with_name(name) for name in dict.fromkeys(names)]
+def spelling_variants(path: str) -> list[str]:
+    """Other spellings of a name: suffix in the other case, accents composed or decomposed."""
+    folder, name = os.path.split(path)
+    stem, suffix = os.path.splitext(name)
+    names = [stem + suffix.upper(), stem + suffix.lower()]
+    if not name.isascii():
+        names += [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    return [os.path.join(folder, other) for other in dict.fromkeys(names) if other != name]
 
 
 class ImageFiles(Sequence):
@@ -83,13 +93,19 @@ class ImageFiles(Sequence):
         return len(self.names)
 
     def __getitem__(self, index: int) -> Path:
+        return Path(self.find(index))
+
+    def find(self, index: int) -> str:
+        """The path of item `index`: strings, because a data set may have 100,000 of them."""
         name = self.names[index]
-        candidates = [folder / (name + end) for folder in self.folders for end in self.suffixes]
+        candidates = [
+            os.path.join(folder, name + end) for folder in self.folders for end in self.suffixes
+        ]
         for candidate in candidates:
-            if candidate.is_file():
+            if os.path.isfile(candidate):  # False, not an error, in a folder closed to us
                 return candidate
         for candidate in candidates:
             for variant in spelling_variants(candidate):
-                if variant.is_file():
+                if os.path.isfile(variant):
                     return variant
         return candidates[0]

@@ -1,7 +1,14 @@
 """Data sets of one's own pictures, from a CSV file with the labels of each."""
 
 import csv
+import io
+import itertools
+import operator
+import posixpath
+import re
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,150 +61,281 @@ def load_manifest(
         A data set with `.targets` (N, K) int8 in {1, 0, -1}; image ids are the paths as written.
 
     Raises:
-        InputError: names the file, the line and what is wrong there: no such column, a value
-            that is not 1, 0 or -1, an unknown label, a path that two rows share, a row with too
-            many or too few cells, a file that is not UTF-8.
+        InputError: names the file, the line and what is wrong there: no such column, a column
+            without a name, a value that is not 1, 0 or -1, an unknown label, names behind another
+            separator ("0,1,2" would be one class), an image that two rows share under whatever
+            spelling, a row with too many or too few cells, a control character, a file that is
+            not UTF-8.
     """
     if blank not in ("ignore", "absent"):
         raise InputError(f"blank must be 'ignore' or 'absent', not {blank!r}.")
-    path = require_file(Path(csv_path), "the manifest")
-    header, rows = _read_rows(path)
-    _check_paths(path, rows)
-    columns = [name for name in header if name not in ("path", "split")]
-    if "labels" in header:
-        if columns != ["labels"]:
-            others = [name for name in columns if name != "labels"]
-            raise InputError(
-                f"{path} has a column labels and others ({', '.join(others)}): give the classes "
-                "in one form, a labels column or a column for each class."
-            )
-        names, targets = _from_labels(path, rows, separator, class_names)
-    else:
-        names, targets = _from_columns(path, rows, columns, class_names, blank)
-
-    keep = np.ones(len(rows), bool)
-    if split is not None:
-        if "split" not in header:
-            raise InputError(f"{path} has no column split, so it has no split {split!r}: add one.")
-        keep = np.array([row["split"] == split for _, row in rows])
-        if not keep.any():
-            found = ", ".join(sorted({row["split"] for _, row in rows}))
-            raise InputError(f"{path} has no rows of split {split!r}; its splits are: {found}.")
-    kept = np.flatnonzero(keep)
-    paths = [rows[i][1]["path"] for i in kept]
-    root = Path(image_root) if image_root is not None else path.parent
-    return MultiLabelDataset(
-        targets=targets[kept],
-        class_names=names,
-        images=ImageFiles([root], [name.replace("\\", "/") for name in paths]),
-        image_ids=paths,
-        name=path.stem if split is None else f"{path.stem} {split}",
-    )
+    path = Path(csv_path)
+    table = _read(path)
+    if split is not None and table.splits is None:
+        raise InputError(f"{path} has no column split, so it has no split {split!r}: add one.")
+    names, targets = _labels(table, separator, class_names, blank)
+    if split is None:
+        return _part(table, names, targets, image_root, None)
+    if split not in table.splits:
+        found = ", ".join(sorted(set(table.splits)))
+        raise InputError(f"{path} has no rows of split {split!r}; its splits are: {found}.")
+    return _part(table, names, targets, image_root, split)
 
 
-def manifest_splits(csv_path: str | Path) -> set[str]:
-    """The words in the column `split` of a manifest; empty if it has no such column."""
-    _, rows = _read_rows(require_file(Path(csv_path), "the manifest"))
-    return {row["split"] for _, row in rows if "split" in row}
+def load_manifest_splits(
+    csv_path: str | Path, image_root: str | Path | None = None
+) -> dict[str, MultiLabelDataset]:
+    """Every split of a manifest, by the words of its column `split`, after reading it once.
+
+    Without that column: {"train": all rows}.
+
+    Raises:
+        InputError: as `load_manifest`.
+    """
+    table = _read(Path(csv_path))
+    names, targets = _labels(table, ";", None, "ignore")
+    if table.splits is None:
+        return {"train": _part(table, names, targets, image_root, None)}
+    return {
+        split: _part(table, names, targets, image_root, split)
+        for split in sorted(set(table.splits))
+    }
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Header names and (line number, {column: cell}) of every row that is not blank."""
+@dataclass
+class _Table:
+    """A manifest as text: header, and the rows that are not blank, column by column.
+
+    Attributes:
+        lines: the line of the file on which each row ends.
+        cells: row after row, the cells of the columns that hold labels, as they stand.
+    """
+
+    file: Path
+    columns: list[str]
+    lines: list[int]
+    paths: list[str]
+    splits: list[str] | None
+    cells: list[list[str]]
+
+
+def _read(path: Path) -> _Table:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = require_file(path, "the manifest").read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 ({error}): save it as 'CSV UTF-8'.") from error
-    first = text.split("\n", 1)[0]
-    delimiter = next((mark for mark in (",", "\t", ";") if mark in first), ",")
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-    rows = []
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+    # csv wants its lines as they are; str.splitlines would also split within unusual names
+    lines = io.StringIO(text, newline="")
+    first = next(iter(lines), "")
+    lines.seek(0)
+    delimiter = next((m for m in ",\t;" if "path" in _header(first, m)), None)
+    if delimiter is None:
+        delimiter = next((m for m in ",\t;" if m in first), ",")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    numbers, rows = [], []
     try:
         header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header, first)
         for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells):
-                continue
-            if len(cells) != len(header):
+            if len(cells) == len(header):
+                if any(cells):  # a cheap look; rows of blanks alone are dropped below
+                    rows.append(cells)
+                    numbers.append(reader.line_num)
+            elif any(cell.strip() for cell in cells):
                 raise InputError(
                     f"{path}, line {reader.line_num}: {len(cells)} cells where the header has "
                     f"{len(header)}; quote a cell that holds a {delimiter!r}."
                 )
-            rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: {error}.") from error
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise InputError(f"{path} has two columns called {repeated[0]!r}: rename one.")
+    where = {name: column for column, name in enumerate(header)}
+    paths = [row[where["path"]].strip() for row in rows]
+    if not all(paths):  # of a row without a path, only one that is blank throughout is dropped
+        kept = [i for i, row in enumerate(rows) if any(cell.strip() for cell in row)]
+        rows, numbers, paths = ([x[i] for i in kept] for x in (rows, numbers, paths))
+    if not rows:
+        raise InputError(f"{path} has a header and no rows: add one row for each image.")
+    splits = None
+    if "split" in where:
+        splits = [row[where["split"]].strip() for row in rows]
+    _check_paths(path, numbers, paths)
+    columns = [name for name in header if name not in ("path", "split")]
+    first_label = [where[name] for name in columns]
+    pick = operator.itemgetter(*first_label) if len(first_label) > 1 else None
+    cells = [pick(row) for row in rows] if pick else [(row[first_label[0]],) for row in rows]
+    return _Table(path, columns, numbers, paths, splits, cells)
+
+
+def _header(first: str, delimiter: str) -> list[str]:
+    return [name.strip().strip('"') for name in first.split(delimiter)]
+
+
+def _check_header(path: Path, header: list[str], first: str) -> None:
     if "path" not in header or len(set(header) - {"path", "split"}) == 0:
         raise InputError(
             f"{path} needs a column path and a column labels, or a column for each class; its "
-            f"first line is {first.strip()!r}."
+            f"first line is {first.strip()[:200]!r}."
         )
-    if not rows:
-        raise InputError(f"{path} has a header and no rows: add one row for each image.")
-    return header, rows
+    if "" in header:
+        raise InputError(
+            f"{path}, line 1: column {header.index('') + 1} of {len(header)} has no name: name it, "
+            "or remove it (a separator at the end of the line makes one)."
+        )
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise InputError(f"{path} has two columns called {repeated[0]!r}: rename one.")
+    others = [name for name in header if name not in ("path", "split", "labels")]
+    if "labels" in header and others:
+        raise InputError(
+            f"{path} has a column labels and others ({', '.join(others[:10])}): give the classes "
+            "in one form, a labels column or a column for each class."
+        )
+    _check_text(path, [1] * len(header), header, "column name")
 
 
-def _check_paths(path: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
-    first_line: dict[str, int] = {}
-    for number, row in rows:
-        if not row["path"]:
-            raise InputError(f"{path}, line {number}: the path is empty.")
-        if row["path"] in first_line:
+def _check_text(path: Path, numbers: list[int], cells: list[str], what: str) -> None:
+    """Refuse line breaks and other control characters, which an unclosed quote brings in."""
+    for number, cell in zip(numbers, cells, strict=True):
+        if not cell.isprintable():
+            bad = next((c for c in cell if ord(c) < 32 or ord(c) == 127), None)
+            if bad is not None:
+                hint = ": is a quote not closed?" if bad in "\r\n" else ": remove it."
+                raise InputError(
+                    f"{path}, line {number}: the {what} {cell[:60]!r} holds the character "
+                    f"{bad!r}{hint}"
+                )
+
+
+def _check_paths(path: Path, numbers: list[int], paths: list[str]) -> None:
+    _check_text(path, numbers, paths, "path")
+    seen: dict[str, int] = {}
+    for row, name in enumerate(paths):
+        if not name:
+            raise InputError(f"{path}, line {numbers[row]}: the path is empty.")
+        # ./a.jpg, b/../a.jpg and another composition of accents are the image a.jpg
+        plain = posixpath.normpath(name.replace("\\", "/"))
+        if not plain.isascii():
+            plain = unicodedata.normalize("NFC", plain)
+        before = seen.setdefault(plain, row)
+        if before != row:
+            other = "" if paths[before] == name else f" as {paths[before]!r}"
             raise InputError(
-                f"{path}, lines {first_line[row['path']]} and {number} are the same image "
-                f"{row['path']!r}: merge them (in two splits it would be trained and tested on)."
+                f"{path}, lines {numbers[before]} and {numbers[row]} are the same image "
+                f"{name!r}{other}: merge them (in two splits it would be trained and tested on)."
             )
-        first_line[row["path"]] = number
+
+
+def _part(
+    table: _Table,
+    names: list[str],
+    targets: np.ndarray,
+    image_root: str | Path | None,
+    split: str | None,
+) -> MultiLabelDataset:
+    """The rows of one split, or all."""
+    paths = table.paths
+    if split is not None:
+        kept = [i for i, word in enumerate(table.splits) if word == split]
+        paths, targets = [paths[i] for i in kept], targets[kept]
+    root = Path(image_root) if image_root is not None else table.file.parent
+    return MultiLabelDataset(
+        targets=targets,
+        class_names=names,
+        images=ImageFiles([root], [name.replace("\\", "/") for name in paths]),
+        image_ids=paths,
+        name=table.file.stem if split is None else f"{table.file.stem} {split}",
+    )
+
+
+def _labels(
+    table: _Table, separator: str, class_names: Sequence[str] | None, blank: str
+) -> tuple[list[str], np.ndarray]:
+    """Class names and (N, K) targets, from a labels column or from a column for each class."""
+    if table.columns == ["labels"]:
+        return _from_labels(table, separator, class_names)
+    return _from_columns(table, class_names, blank)
 
 
 def _from_labels(
-    path: Path,
-    rows: list[tuple[int, dict[str, str]]],
-    separator: str,
-    class_names: Sequence[str] | None,
+    table: _Table, separator: str, class_names: Sequence[str] | None
 ) -> tuple[list[str], np.ndarray]:
+    path = table.file
     if not separator:
         raise InputError("separator must be at least one character, such as ';'.")
-    labels = [
-        {name.strip() for name in row["labels"].split(separator)} - {""} for _, row in rows
-    ]  # one set for each image
-    names = sorted(set().union(*labels)) if class_names is None else list(class_names)
+    cells = [cell for (cell,) in table.cells]
+    _check_text(path, table.lines, [cell.strip() for cell in cells], "cell of labels")
+    labels = [{name.strip() for name in cell.split(separator)} - {""} for cell in cells]
+    found = set().union(*labels)  # (one set for each image)
+    names = sorted(found) if class_names is None else list(class_names)
     if not names:
         raise InputError(f"{path} gives no image a label: fill the column labels.")
+    if class_names is None:
+        _check_separator(table, labels, found, separator)
     column = {name: k for k, name in enumerate(names)}
-    targets = np.zeros((len(rows), len(names)), np.int8)
-    for i, (number, _) in enumerate(rows):
-        unknown = sorted(labels[i] - set(column))
+    targets = np.zeros((len(labels), len(names)), np.int8)
+    for i, row in enumerate(labels):
+        unknown = sorted(row - column.keys())
         if unknown:
             raise InputError(
-                f"{path}, line {number}: {unknown[0]!r} is not one of the {len(names)} classes "
-                f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})."
+                f"{path}, line {table.lines[i]}: {unknown[0]!r} is not one of the {len(names)} "
+                f"classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})."
             )
-        targets[i, [column[name] for name in labels[i]]] = 1
+        targets[i, [column[name] for name in row]] = 1
     return names, targets
 
 
+def _check_separator(
+    table: _Table, labels: list[set[str]], found: set[str], separator: str
+) -> None:
+    """Refuse names that are several names behind another separator, such as '0,1,2'.
+
+    They are where no cell holds the separator, or where the pieces of a name are names themselves.
+    """
+    unused = not any(separator in cell for (cell,) in table.cells)
+    for other in (mark for mark in ",|;\t/" if mark != separator):
+        for name in sorted(name for name in found if other in name):
+            pieces = {piece.strip() for piece in name.split(other)} - {""}
+            if (unused and other != "/") or (pieces and pieces <= found - {name}):
+                line = table.lines[next(i for i, row in enumerate(labels) if name in row)]
+                raise InputError(
+                    f"{table.file}, line {line}: {name!r} would be one class: put {separator!r} "
+                    f"between names instead of {other!r}."
+                )
+    numbers = sorted(name for name in found if re.fullmatch(r"\d+( +\d+)+", name))
+    if numbers:
+        line = table.lines[next(i for i, row in enumerate(labels) if numbers[0] in row)]
+        raise InputError(
+            f"{table.file}, line {line}: {numbers[0]!r} would be one class: put {separator!r} "
+            "between names instead of spaces."
+        )
+
+
 def _from_columns(
-    path: Path,
-    rows: list[tuple[int, dict[str, str]]],
-    columns: list[str],
-    class_names: Sequence[str] | None,
-    blank: str,
+    table: _Table, class_names: Sequence[str] | None, blank: str
 ) -> tuple[list[str], np.ndarray]:
+    path, columns = table.file, table.columns
     names = columns if class_names is None else list(class_names)
     if set(names) != set(columns):
         odd = sorted(set(names) ^ set(columns))[0]
         where = "is no column of" if odd in names else "is a column but no class of"
         raise InputError(f"{odd!r} {where} {path}: the class columns must match class_names.")
-    cells = {**CELLS, "": -1 if blank == "ignore" else 0}
-    targets = np.empty((len(rows), len(names)), np.int8)
-    for i, (number, row) in enumerate(rows):
-        for k, name in enumerate(names):
-            if row[name] not in cells:
-                raise InputError(
-                    f"{path}, line {number}: column {name!r} holds {row[name]!r}; use 1 "
-                    "(present), 0 (absent), or -1 or nothing (not known)."
-                )
-            targets[i, k] = cells[row[name]]
+    values = {**CELLS, "": -1 if blank == "ignore" else 0}
+    bad = 2  # no value of a cell
+    # a hundred thousand rows hold millions of cells: one pass in C, and only odd cells in Python
+    flat = itertools.chain.from_iterable(table.cells)
+    found = map(values.get, flat, itertools.repeat(bad))
+    targets = np.fromiter(found, np.int8, len(table.cells) * len(columns))
+    targets = targets.reshape(len(table.cells), len(columns))
+    for i, k in np.argwhere(targets == bad).tolist():
+        cell = table.cells[i][k].strip()
+        if cell not in values:
+            raise InputError(
+                f"{path}, line {table.lines[i]}: column {columns[k]!r} holds {cell[:60]!r}; use 1 "
+                "(present), 0 (absent), or -1 or nothing (not known)."
+            )
+        targets[i, k] = values[cell]
+    if names != columns:
+        targets = targets[:, [columns.index(name) for name in names]]
     return names, targets

@@ -13,7 +13,7 @@ import numpy as np
 from mlvpt.datasets.base import MultiLabelDataset
 from mlvpt.datasets.coco import load_coco, load_coco_json
 from mlvpt.datasets.huggingface import load_huggingface
-from mlvpt.datasets.manifest import load_manifest, manifest_splits
+from mlvpt.datasets.manifest import load_manifest_splits
 from mlvpt.datasets.nuswide import load_nuswide
 from mlvpt.datasets.scenes import load_scenes
 from mlvpt.datasets.visual_genome import load_visual_genome
@@ -192,21 +192,18 @@ def _manifest_parts(
     csv_path: str | Path, image_root: str | Path | None
 ) -> tuple[MultiLabelDataset, MultiLabelDataset | None, MultiLabelDataset | None]:
     """train, val, test of a manifest; a part that its column `split` lacks is None."""
-    words = manifest_splits(csv_path)
-    if not words:
-        return load_manifest(csv_path, image_root), None, None
-    unknown = sorted(words - {"train", "val", "test"})
+    parts = load_manifest_splits(csv_path, image_root)
+    unknown = sorted(parts.keys() - {"train", "val", "test"})
     if unknown:
         raise InputError(
             f"{csv_path}: the column split holds {', '.join(map(repr, unknown))}: give each row "
             "train, val or test, or leave the column out."
         )
-    train = load_manifest(csv_path, image_root, split="train")
-    val, test = (
-        load_manifest(csv_path, image_root, split=word) if word in words else None
-        for word in ("val", "test")
-    )
-    return train, val, test
+    if "train" not in parts:
+        raise InputError(
+            f"{csv_path} has no rows of split 'train'; its splits are: {', '.join(parts)}."
+        )
+    return parts["train"], parts.get("val"), parts.get("test")
 
 
 def _huggingface_parts(

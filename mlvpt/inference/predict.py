@@ -6,6 +6,7 @@ A file that cannot be read is named, and does not keep the others from being ans
 import csv
 import glob
 import io
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 from mlvpt.datasets import MultiLabelDataset
 from mlvpt.errors import InputError
 from mlvpt.files import atomic_path, write_json
-from mlvpt.images import eval_transform, normalize, open_rgb
+from mlvpt.images import NO_PICTURE, OTHER_PICTURES, eval_transform, normalize, open_rgb
 from mlvpt.training.evaluation import predict_dataset
 
 
@@ -85,33 +86,70 @@ class Predictions:
 def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     """The image files that files, folders and globs name, each once, in order.
 
+    What may not be read, a file in a closed folder or the folder itself, is among them: it is
+    named when it is opened, and does not keep the others from being answered.
+
     Args:
         patterns: files (taken whatever their suffix), folders (searched through, for suffixes
-            that Pillow knows), and globs such as "photos/**/*.jpg".
+            of pictures), and globs such as "photos/**/*.jpg".
 
     Raises:
         InputError: a pattern that names nothing, or a folder without images.
     """
-    Image.init()
-    known = {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN}
+    if isinstance(patterns, str | os.PathLike):
+        patterns = [patterns]
     found: list[Path] = []
     for pattern in map(str, patterns):
         path = Path(pattern)
-        if path.is_dir():
-            files = [
-                p for p in sorted(path.rglob("*")) if p.suffix.lower() in known and p.is_file()
-            ]
-        elif path.is_file():
+        is_folder = os.path.isdir(path)
+        if is_folder:
+            files = _images_in(path)
+        elif os.path.isfile(path) or _is_closed(path):
             files = [path]
         else:
-            files = [
-                Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()
-            ]
+            matches = [] if "\0" in pattern else sorted(glob.glob(pattern, recursive=True))
+            files = [Path(match) for match in matches if os.path.isfile(match)]
         if not files:
-            what = "holds no image" if path.is_dir() else "names no file"
+            what = "holds no image" if is_folder else "names no file"
             raise InputError(f"{pattern} {what}: give image files, folders or globs.")
         found += files
     return list(dict.fromkeys(found))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The files in a folder and below it with the suffix of a picture, and the closed folders.
+
+    The files `._name` that macOS leaves beside pictures on foreign disks are passed over.
+    """
+    Image.init()
+    known = {
+        suffix
+        for suffix, kind in Image.EXTENSION.items()
+        if kind in Image.OPEN and kind not in NO_PICTURE
+    }
+    known.update(OTHER_PICTURES)
+    found: list[Path] = []
+    walk = os.walk(folder, onerror=lambda error: found.append(Path(error.filename)))
+    for place, _, names in walk:
+        found += [
+            Path(place, name)
+            for name in names
+            if os.path.splitext(name)[1].lower() in known and not name.startswith("._")
+        ]
+    return sorted(
+        path for path in found if os.path.isfile(path) or os.path.isdir(path) or _is_closed(path)
+    )
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether this account may not even look at a path."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def predict_files(

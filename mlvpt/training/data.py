@@ -173,15 +173,16 @@ def make_loader(
 
 
 def model_input(model: Any, batch: torch.Tensor) -> torch.Tensor:
-    """What a model reads of a batch: normalised images, or kept tokens as they are.
+    """What a model reads of a batch: normalised images, or kept tokens, in the model's precision.
 
     Args:
         model: has the `mean` and `std` of its images.
         batch: (B, 3, H, W) uint8, or (B, T, D) float tokens.
     """
+    dtype = next(model.parameters()).dtype
     if batch.dtype == torch.uint8:
-        return normalize(batch, model.mean, model.std)
-    return batch
+        return normalize(batch, model.mean, model.std, dtype)
+    return batch.to(dtype)
 
 
 def as_is(tokens: torch.Tensor) -> torch.Tensor:

@@ -7,12 +7,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from mlvpt.classifier import DIVERGED
 from mlvpt.datasets import MultiLabelDataset
 from mlvpt.errors import InputError
 from mlvpt.images import eval_transform
 from mlvpt.metrics import average_precision, bootstrap_map, multilabel_metrics, tune_thresholds
 from mlvpt.training.data import EvaluationImages, as_is, make_loader, model_input
 from mlvpt.training.tokens import KeptTokens
+
+UNREADABLE = -1.0  # the probability of classes in an image that could not be read, until gathered
 
 
 @torch.no_grad()
@@ -28,9 +31,9 @@ def predict_dataset(
 ) -> np.ndarray:
     """Probability of every class in every image of a data set.
 
-    The last batch is filled up with copies of the last image, and what is padding is dropped by
-    position: each image is computed in the same batch, and counted once, whatever the number of
-    processes.
+    The last batch is filled up with copies of the last image, decoded once, and what is padding is
+    dropped by position: each image is computed in the same batch, and counted once, whatever the
+    number of processes.
 
     Args:
         model: called with normalised images (B, 3, H, W); gives an object with `.logits`.
@@ -45,7 +48,8 @@ def predict_dataset(
         (N, K) float64 in [0, 1], the same on every process.
 
     Raises:
-        InputError: an unreadable image, unless they are skipped; an empty data set.
+        InputError: an unreadable image, unless they are skipped; an empty data set; a model that
+            gives NaN.
     """
     n_images = len(dataset)
     if n_images == 0:
@@ -54,8 +58,9 @@ def predict_dataset(
     rank, share = (0, 1)
     if accelerator is not None:
         rank, share = accelerator.process_index, accelerator.num_processes
-    padded = [*range(n_images), *[n_images - 1] * (-n_images % (batch_size * share))]
-    batches = [padded[i : i + batch_size] for i in range(0, len(padded), batch_size)]
+    starts = range(0, n_images, batch_size)
+    batches = [list(range(i, min(i + batch_size, n_images))) for i in starts]
+    batches += [[n_images - 1]] * (-len(batches) % share)  # every process computes as many
     transform = as_is if isinstance(dataset, KeptTokens) else eval_transform(model.image_size)
     images = EvaluationImages(dataset, transform, model.image_size, skip_corrupt)
     loader = make_loader(images, batches[rank::share], workers, on_gpu=device.type == "cuda")
@@ -64,17 +69,28 @@ def predict_dataset(
     rows = []
     try:
         for pixels, readable in loader:
-            pixels = pixels.to(device, non_blocking=True)
+            pixels = _padded(pixels, batch_size).to(device, non_blocking=True)
+            readable = _padded(readable, batch_size)
             logits = model(model_input(model, pixels)).logits
             found = logits.float().sigmoid()
-            found = found.masked_fill(~readable.to(device)[:, None], torch.nan)
+            found = found.masked_fill(~readable.to(device)[:, None], UNREADABLE)
             # gathered in the order of the processes, which is the order of the batches
             rows.append(accelerator.gather(found) if accelerator is not None else found)
             if on_batch is not None:
                 on_batch(min(len(rows) * len(rows[-1]), n_images))
     finally:
         model.train(was_training)
-    return torch.cat(rows)[:n_images].cpu().double().numpy()
+    found = torch.cat(rows)[:n_images].cpu().double().numpy()
+    if np.isnan(found).any():  # NaN must not pass for an image that could not be read
+        raise InputError(DIVERGED)
+    found[found == UNREADABLE] = np.nan
+    return found
+
+
+def _padded(batch: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """The batch with copies of its last row up to the batch size."""
+    missing = batch_size - len(batch)
+    return torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
 
 
 def readable_rows(targets: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
+from mlvpt.datasets import require_trainable
 from mlvpt.errors import InputError, Stopped
 from mlvpt.images import train_transform
 from mlvpt.training import checkpoint
@@ -85,6 +86,9 @@ class Run:
         self.device = accelerator.device
         set_seed(optim.seed)
         splits = load_data(config.data, optim.seed)
+        require_trainable(
+            splits, skip_corrupt=config.data.skip_corrupt, held_out=config.data.hold_out
+        )
         names = splits.train.class_names
         groups = build_groups(config.model, splits.train.targets, names, optim.seed)
         self.model = build_model(config.model, groups, names)

@@ -9,6 +9,7 @@ from layouts import make_manifest, save_image
 from PIL import Image
 
 from mlvpt.datasets import load_manifest
+from mlvpt.datasets.manifest import load_manifest_splits
 from mlvpt.errors import InputError
 
 
@@ -137,6 +138,25 @@ def test_exif_rotation_is_applied(tmp_path):
         ("path,cat\na.jpg,1\nb.jpg,yes\n", "line 3: column 'cat' holds 'yes'"),
         ("path,cat\na.jpg,2\n", "line 2: column 'cat' holds '2'"),
         ("path,labels\na.jpg,\n", "gives no image a label"),
+        ("path,cat,\na.jpg,1,0\n", "line 1: column 3 of 3 has no name"),
+        ("path,,cat\na.jpg,1,0\n", "line 1: column 2 of 3 has no name"),
+        ("path,cat,,\na.jpg,1,,\n", "line 1: column 3 of 4 has no name"),
+        ('path,cat," "\na.jpg,1,0\n', "line 1: column 3 of 3 has no name"),
+        ('path,labels\na.jpg,"0,1,2"\nb.jpg,1\n', "line 2: '0,1,2' would be one class"),
+        ("path,labels\na.jpg,0|1\nb.jpg,1\n", "line 2: '0|1' would be one class"),
+        ("path,labels\na.jpg,0 1 2\nb.jpg,1\n", "line 2: '0 1 2' would be one class"),
+        ("path\tlabels\na.jpg\tcat,dog\n", "line 2: 'cat,dog' would be one class"),
+        ('path,labels\na.jpg,cat;dog\nb.jpg,"cat,dog"\n', "line 3: 'cat,dog' would be one"),
+        ("path,labels\na.jpg,cat;dog\nb.jpg,cat/dog\n", "line 3: 'cat/dog' would be one class"),
+        ('path,labels\na.jpg,"cat\nb.jpg,dog"\n', "line 3: the cell of labels.*quote not closed"),
+        ('path,labels\na.jpg,"cat\n', "unexpected end of data"),
+        ("path,labels\na\0.jpg,cat\n", "line 2: the path .* holds the character"),
+        ("path,labels\na.jpg,cat\n./a.jpg,dog\n", "lines 2 and 3 are the same image './a.jpg'"),
+        ("path,labels\nx/a.jpg,cat\nx\\a.jpg,dog\n", "lines 2 and 3 are the same image"),
+        ("path,labels\nx/../a.jpg,cat\na.jpg,dog\n", "lines 2 and 3 are the same image"),
+        ("path,labels\nx//a.jpg,cat\nx/a.jpg,dog\n", "lines 2 and 3 are the same image"),
+        ("path,labels\nf\u00fc.jpg,cat\nfu\u0308.jpg,dog\n", "lines 2 and 3 are the same image"),
+        ("path,split,labels\na.jpg,train,cat\n./a.jpg,test,cat\n", "lines 2 and 3 are the same"),
     ],
 )
 def test_bad_file_is_explained_with_its_line(tmp_path, text, message):
@@ -175,3 +195,42 @@ def test_other_encoding_and_missing_file_are_explained(tmp_path):
         load_manifest(write(tmp_path, "path,labels\nfünf.jpg,cat\n", "latin-1"))
     with pytest.raises(InputError, match=r"none\.csv"):
         load_manifest(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,labels\na.jpg,traffic light;light\nb.jpg,traffic\n",
+        "path,labels\na.jpg,car/truck;car\n",
+        'path,labels\na.jpg,"dining table, wooden;chair"\n',
+        "path,labels\na.jpg,cat;\nb.jpg,;dog;\n",
+        "path;labels\na.jpg;cat\n",
+        "path;cat, big;dog\na.jpg;1;0\n",
+        "path,labels\ra.jpg,cat\rb.jpg,dog\r",
+        "path,labels\na\u2028.jpg,cat\n",
+        'path,cat,dog\na.jpg," 1",0\n , ,\n',
+    ],
+)
+def test_unusual_but_sound_files_are_read(tmp_path, text):
+    dataset = load_manifest(write(tmp_path, text))
+    assert (dataset.targets == 1).any()
+    assert "" not in dataset.class_names
+
+
+def test_splits_of_one_reading_are_those_read_one_by_one(tmp_path):
+    path = write(tmp_path, "path,split,cat,dog\na,train,1,0\nb,test,0,1\nc,train,-1, \n")
+    parts = load_manifest_splits(path)
+    assert list(parts) == ["test", "train"]
+    for split, part in parts.items():
+        alone = load_manifest(path, split=split)
+        assert (part.image_ids, part.name) == (alone.image_ids, alone.name)
+        np.testing.assert_array_equal(part.targets, alone.targets)
+
+
+def test_a_closed_manifest_and_a_folder_in_its_place_are_explained(closed_to_us):
+    path = write(closed_to_us, "path,labels\na.jpg,cat\n")
+    path.chmod(0)
+    with pytest.raises(InputError, match=r"labels\.csv cannot be read \(Permission denied\)"):
+        load_manifest(path)
+    with pytest.raises(InputError, match="is a folder"):
+        load_manifest(closed_to_us)

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import shutil
 
@@ -125,3 +126,48 @@ def test_annotated_picture_is_written_for_each_file(model, photos, tmp_path):
     with Image.open(written[0]) as picture:
         assert picture.width > 300
         assert np.asarray(picture.convert("L")).std() > 10
+
+
+def test_what_is_no_picture_in_a_folder_is_passed_over(photos):
+    for name in ("._a.png", "film.mpg", "weights.h5", "table.csv"):
+        (photos / name).write_bytes(b"\0\5\x16\7")
+    names = [path.name for path in find_images([photos])]
+    assert names == ["a.png", "cut.png", "empty.jpg", "b.PNG"]
+
+
+def test_a_photograph_in_a_format_that_is_not_read_is_named(model, photos):
+    (photos / "new.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    found = predict_files(model, find_images([photos]))
+    assert "HEIC picture, which is not read here" in found.problems[photos / "new.heic"]
+
+
+def test_closed_files_and_folders_take_no_other_answer_down(model, closed_to_us):
+    pixels = io.BytesIO()
+    Image.new("RGB", (48, 48), "red").save(pixels, "PNG")
+    for name in ("good.png", "closed.png", "folder/inner.png"):
+        (closed_to_us / name).parent.mkdir(exist_ok=True)
+        (closed_to_us / name).write_bytes(pixels.getvalue())
+    (closed_to_us / "closed.png").chmod(0)
+    (closed_to_us / "folder").chmod(0)
+    given = [closed_to_us, closed_to_us / "folder" / "inner.png"]
+    found = predict_files(model, find_images(given))
+    assert [path.name for path in found.paths] == ["good.png"]
+    assert {path.name for path in found.problems} == {"closed.png", "folder", "inner.png"}
+    assert all("may not be read" in text for text in found.problems.values())
+
+
+@pytest.mark.parametrize("suffix", ["avif", "dds", "webp", "tif", "jp2", "tga"])
+def test_a_damaged_file_of_any_format_takes_no_other_answer_down(model, photos, suffix):
+    path = photos / f"odd.{suffix}"
+    Image.open(photos / "a.png").convert("RGB").save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:20] + bytes(20) + content[40 : len(content) // 2])
+    found = predict_files(model, [photos / "a.png", path])
+    assert photos / "a.png" in found.paths
+    assert path in found.problems
+    assert "\n" not in found.problems[path]
+
+
+def test_a_name_with_a_null_character_names_no_file():
+    with pytest.raises(InputError, match="names no file"):
+        find_images(["a\0.png"])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from mlvpt.datasets import load_manifest
+from mlvpt.datasets import MultiLabelDataset, load_manifest
 from mlvpt.errors import InputError
 from mlvpt.training.build import load_model
 from mlvpt.training.evaluation import (
@@ -66,6 +66,47 @@ def test_processes_together_compute_the_batches_of_one(model, test_images):
         predict_dataset(model, test_images, batch_size=4, accelerator=accelerator)
     together = torch.cat([rows for step in zip(*logs, strict=True) for rows in step])
     np.testing.assert_array_equal(together[:10].double().numpy(), alone)
+
+
+@pytest.mark.parametrize("share", [1, 3])
+def test_padding_is_decoded_once_and_changes_nothing(model, test_images, share, monkeypatch):
+    expected = predict_dataset(model, test_images.subset(range(9)), batch_size=8)
+    asked = []
+    load = MultiLabelDataset.load_image
+
+    def counted(self, index):
+        asked.append(index)
+        return load(self, index)
+
+    monkeypatch.setattr(MultiLabelDataset, "load_image", counted)
+    nine = test_images.subset(range(9))
+    for index in range(share):
+        accelerator = OneOfThree(index, []) if share == 3 else None
+        predict_dataset(model, nine, batch_size=8, accelerator=accelerator)
+    # of three processes, the third has no image of its own and computes the last one again
+    assert sorted(asked) == [*range(9), *([8] if share == 3 else [])]
+    monkeypatch.undo()
+    # what padding was before: copies of the last image in the data set itself
+    copies = test_images.subset([*range(9), *[8] * 7])
+    np.testing.assert_array_equal(predict_dataset(model, copies, batch_size=8)[:9], expected)
+
+
+def test_a_model_that_gives_nan_is_not_taken_for_unreadable_images(tiny_run, test_images):
+    model = load_model(tiny_run)
+    with torch.no_grad():
+        next(value for _, value in model.trainable_parameters()).fill_(torch.nan)
+    with pytest.raises(InputError, match="the model gives NaN"):
+        predict_dataset(model, test_images, batch_size=4, skip_corrupt=True)
+    with pytest.raises(InputError, match="the model gives NaN"):
+        model.predict(test_images.load_image(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_another_precision_predicts_nearly_the_same(tiny_run, test_images, dtype):
+    model = load_model(tiny_run)
+    expected = predict_dataset(model, test_images, batch_size=4)
+    found = predict_dataset(model.to(dtype), test_images, batch_size=4)
+    np.testing.assert_allclose(found, expected, atol=0.02)
 
 
 def test_progress_counts_every_image_once(model, test_images):
