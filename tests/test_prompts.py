@@ -13,7 +13,7 @@ from timm.models.vision_transformer import (
 from tiny_vits import tiny_vit
 from torch import nn
 
-from mlvpt import frozen_block
+from mlvpt import prefix
 from mlvpt.errors import InputError
 from mlvpt.prompts import PromptedViT
 
@@ -142,7 +142,7 @@ def test_forms_agree_on_random_configurations_in_float32(seed):
     assert (fast_grad - plain_grad).norm() <= 1e-5 * plain_grad.norm()
 
 
-needs_onednn = pytest.mark.skipif(frozen_block.LINEAR is None, reason="no oneDNN on x86 here")
+needs_onednn = pytest.mark.skipif(prefix.ONEDNN is None, reason="no oneDNN on x86 here")
 
 
 @needs_onednn
@@ -154,7 +154,7 @@ def test_the_block_written_by_hand_equals_the_plain_form_to_1e_5(family, images_
     vit = tiny_vit(depth=4, **{**FAMILIES, "gelu_tanh": {"act_layer": GELUTanh}}[family])
     model = PromptedViT(vit, 5)
     images = images_for(vit, 3).requires_grad_(images_want_gradients)
-    assert frozen_block.can_run(vit.blocks[0], model.embed(images))
+    assert prefix.can_run_by_hand(vit.blocks[0], model.embed(images))
     (fast, fast_grad), (plain, plain_grad) = both_forms(model, images)
     assert (fast - plain).norm() <= 1e-5 * plain.norm()
     assert (fast_grad - plain_grad).norm() <= 1e-5 * plain_grad.norm()
@@ -170,7 +170,7 @@ def test_the_block_written_by_hand_equals_the_plain_form_to_1e_5(family, images_
 def test_blocks_with_parts_that_the_hand_does_not_know_are_left_to_autograd(family):
     vit = tiny_vit(**FAMILIES[family])
     model = PromptedViT(vit, 5)
-    assert not frozen_block.can_run(vit.blocks[0], model.embed(images_for(vit)))
+    assert not prefix.can_run_by_hand(vit.blocks[0], model.embed(images_for(vit)))
 
 
 def test_a_block_with_a_trained_bias_is_left_to_autograd():
