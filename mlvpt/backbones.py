@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 import timm
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import apply_rot_embed_cat
 from timm.models import eva, vision_transformer
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -194,6 +196,64 @@ def rotations(vit: Backbone, n_still: int = 0) -> list[Tensor | None]:
         still[..., table.shape[-1] // 2 :] = 1
         table = torch.cat([still, table], dim=-2)
     return list(table) if vit.rope_mixed else [table] * len(vit.blocks)
+
+
+def project_heads(
+    attn: nn.Module, y: Tensor, parts: str, rotation: Tensor | None = None
+) -> list[Tensor]:
+    """Queries, keys or values ("q", "kv", "qkv") of normalised tokens: (..., N, H, d) per part.
+
+    Heads stay behind tokens, as the projection leaves them: attention reads either order, and no
+    copy is needed on the way back. Queries are projected apart from keys and values where those
+    are joined with a prefix, so that the tensor they came from is freed.
+
+    Args:
+        attn: one of timm's attention layers, see `prefix.has_prefix_form`.
+        rotation: (N, 2 d) or (H, N, 2 d), see `rotations`; None for tokens that no
+            rotation reaches.
+    """
+    weight, bias = projection(attn, parts)
+    n_key_heads = getattr(attn, "num_kv_heads", attn.num_heads)  # fewer: grouped-query attention
+    widths = [(attn.num_heads if part == "q" else n_key_heads) * attn.head_dim for part in parts]
+    projected = F.linear(y, weight, bias).split(widths, dim=-1)
+    heads = {}
+    for part, tokens in zip(parts, projected, strict=True):
+        tokens = tokens.unflatten(-1, (-1, attn.head_dim))  # (..., N, H, d)
+        if part != "v":
+            tokens = (attn.q_norm if part == "q" else attn.k_norm)(tokens)
+            if rotation is not None:
+                tokens = rotate(attn, tokens, rotation)
+        if part != "q" and n_key_heads != attn.num_heads:
+            tokens = tokens.repeat_interleave(attn.num_heads // n_key_heads, dim=-2)
+        heads[part] = tokens
+    if "k" in heads and "v" in heads:  # a norm that autocast runs in float32 makes keys wider
+        heads["k"] = heads["k"].to(heads["v"].dtype)
+    return list(heads.values())
+
+
+def projection(attn: nn.Module, parts: str) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias that make these parts of tokens, whichever way timm keeps them."""
+    if attn.qkv is None:
+        layers = [getattr(attn, f"{part}_proj") for part in parts]
+        weight = torch.cat([layer.weight for layer in layers])
+        if all(layer.bias is None for layer in layers):
+            return weight, None
+        zero = weight.new_zeros(())  # keys may be without a bias where values have one
+        biases = [zero.expand(len(x.weight)) if x.bias is None else x.bias for x in layers]
+        return weight, torch.cat(biases)
+    width = attn.num_heads * attn.head_dim
+    rows = slice("qkv".index(parts[0]) * width, ("qkv".index(parts[-1]) + 1) * width)
+    bias = attn.qkv.bias
+    if getattr(attn, "q_bias", None) is not None:
+        bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+    return attn.qkv.weight[rows], None if bias is None else bias[rows]
+
+
+def rotate(attn: nn.Module, tokens: Tensor, rotation: Tensor) -> Tensor:
+    """Queries or keys (..., N, H, d) turned by their tokens' positions."""
+    by_token = rotation.unsqueeze(1) if rotation.ndim == 2 else rotation.transpose(0, 1)
+    half = getattr(attn, "rotate_half", False)  # which channels make a pair
+    return apply_rot_embed_cat(tokens, by_token, half=half)
 
 
 def reads_after_norm(backbone: nn.Module) -> bool:

@@ -38,13 +38,14 @@ from timm.layers import (
     LayerNorm,
     LayerScale,
     Mlp,
-    apply_rot_embed_cat,
 )
 from timm.models.eva import EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import flop_registry, register_flop_formula
+
+from mlvpt.backbones import project_heads, projection, rotate
 
 _logger = logging.getLogger(__name__)
 
@@ -128,64 +129,6 @@ def prefix_keys_and_values(
     if key_values is None:
         return k, v
     return torch.cat([key_values.to(k.dtype), k]), torch.cat([key_values.to(v.dtype), v])
-
-
-def project_heads(
-    attn: nn.Module, y: Tensor, parts: str, rotation: Tensor | None = None
-) -> list[Tensor]:
-    """Queries, keys or values ("q", "kv", "qkv") of normalised tokens: (..., N, H, d) per part.
-
-    Heads stay behind tokens, as the projection leaves them: attention reads either order, and no
-    copy is needed on the way back. Queries are projected apart from keys and values where those
-    are joined with a prefix, so that the tensor they came from is freed.
-
-    Args:
-        attn: one of timm's attention layers, see `has_prefix_form`.
-        rotation: (N, 2 d) or (H, N, 2 d), see `backbones.rotations`; None for tokens that no
-            rotation reaches.
-    """
-    weight, bias = _projection(attn, parts)
-    n_key_heads = getattr(attn, "num_kv_heads", attn.num_heads)  # fewer: grouped-query attention
-    widths = [(attn.num_heads if part == "q" else n_key_heads) * attn.head_dim for part in parts]
-    projected = F.linear(y, weight, bias).split(widths, dim=-1)
-    heads = {}
-    for part, tokens in zip(parts, projected, strict=True):
-        tokens = tokens.unflatten(-1, (-1, attn.head_dim))  # (..., N, H, d)
-        if part != "v":
-            tokens = (attn.q_norm if part == "q" else attn.k_norm)(tokens)
-            if rotation is not None:
-                tokens = _rotate(attn, tokens, rotation)
-        if part != "q" and n_key_heads != attn.num_heads:
-            tokens = tokens.repeat_interleave(attn.num_heads // n_key_heads, dim=-2)
-        heads[part] = tokens
-    if "k" in heads and "v" in heads:  # a norm that autocast runs in float32 makes keys wider
-        heads["k"] = heads["k"].to(heads["v"].dtype)
-    return list(heads.values())
-
-
-def _projection(attn: nn.Module, parts: str) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias that make these parts of tokens, whichever way timm keeps them."""
-    if attn.qkv is None:
-        layers = [getattr(attn, f"{part}_proj") for part in parts]
-        weight = torch.cat([layer.weight for layer in layers])
-        if all(layer.bias is None for layer in layers):
-            return weight, None
-        zero = weight.new_zeros(())  # keys may be without a bias where values have one
-        biases = [zero.expand(len(x.weight)) if x.bias is None else x.bias for x in layers]
-        return weight, torch.cat(biases)
-    width = attn.num_heads * attn.head_dim
-    rows = slice("qkv".index(parts[0]) * width, ("qkv".index(parts[-1]) + 1) * width)
-    bias = attn.qkv.bias
-    if getattr(attn, "q_bias", None) is not None:
-        bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-    return attn.qkv.weight[rows], None if bias is None else bias[rows]
-
-
-def _rotate(attn: nn.Module, tokens: Tensor, rotation: Tensor) -> Tensor:
-    """Queries or keys (..., N, H, d) turned by their tokens' positions."""
-    by_token = rotation.unsqueeze(1) if rotation.ndim == 2 else rotation.transpose(0, 1)
-    half = getattr(attn, "rotate_half", False)  # which channels make a pair
-    return apply_rot_embed_cat(tokens, by_token, half=half)
 
 
 def _share(tokens: Tensor, batch: Tensor) -> Tensor:
@@ -347,7 +290,7 @@ class FrozenBlock(torch.autograd.Function):
         gelu = GELUS[type(mlp.act)]
         scale1, scale2 = _scales(block)
         y, *moments1 = _norm(block.norm1, x)  # (B, T, D)
-        qkv = _product(y, *_projection(attn, "qkv"))  # (B, T, 3 H d)
+        qkv = _product(y, *projection(attn, "qkv"))  # (B, T, 3 H d)
         q, k, v = _join(qkv, k_prefix, v_prefix, attn, rotation)
         attended, lse = FLASH(q, k, v)  # (B, H, T, d), (B, H, T)
         if not ctx.needs_input_grad[0]:  # the first block: of the image, queries will do
@@ -403,9 +346,9 @@ class FrozenBlock(torch.autograd.Function):
         if rotation is not None:  # back by the same angles
             sine, cosine = rotation.chunk(2, dim=-1)
             back = torch.cat([-sine, cosine], dim=-1)
-            d_q, d_k = _rotate(attn, d_q, back), _rotate(attn, d_k, back)
+            d_q, d_k = rotate(attn, d_q, back), rotate(attn, d_k, back)
         d_qkv = torch.stack((d_q, d_k, d_v), dim=2).flatten(2)
-        d_x = _product(d_qkv, _projection(attn, "qkv")[0].t())
+        d_x = _product(d_qkv, projection(attn, "qkv")[0].t())
         d_x = _norm_backward(block.norm1, d_x, x, mean1, rstd1)
         return d_x.add_(d_middle), *d_prefix, None, None
 
@@ -434,7 +377,7 @@ def _join(
     """Queries, and keys and values after the prefix's: (B, H, T, d), (B, H, P + T, d) twice."""
     q, k, v = qkv.unflatten(-1, (3, attn.num_heads, -1)).unbind(2)  # (B, T, H, d)
     if rotation is not None:
-        q, k = _rotate(attn, q, rotation), _rotate(attn, k, rotation)
+        q, k = rotate(attn, q, rotation), rotate(attn, k, rotation)
     k, v = (
         torch.cat([prefix.expand(len(q), -1, -1, -1), tokens], dim=1)
         for prefix, tokens in ((k_prefix, k), (v_prefix, v))

@@ -19,6 +19,7 @@ from mlvpt.backbones import (
     Backbone,
     check_promptable,
     image_tokens,
+    project_heads,
     reads_after_norm,
     rotations,
 )
@@ -32,7 +33,6 @@ from mlvpt.prefix import (
     last_block,
     last_mask,
     normed,
-    project_heads,
     timm_block,
 )
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlvpt.backbones import Backbone, rotations
+from mlvpt.backbones import Backbone, project_heads, rotations
 from mlvpt.baselines.pooled import AttentionPromptedViT, FrozenPooledClassifier
-from mlvpt.prefix import attend, finish_block, normed, project_heads
+from mlvpt.prefix import attend, finish_block, normed
 from mlvpt.prompts import PromptedViT
 
 
