@@ -265,7 +265,10 @@ def hand_equals_autograd() -> bool:
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _logger.warning("The block by hand does not run here (%s): autograd's does.", reason)
+        _logger.warning(
+            "The block written by hand cannot run here (%s): autograd's runs, slower, same result.",
+            reason,
+        )
         return False
     return True
 
