@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto --dist loadf
 BOOK := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebooks book ablations tables benchmark lint clean
+.PHONY: help demo test notebooks book ablations tables benchmark gpu lint clean
 
 help:  ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ benchmark: $(VENV)/.installed-all  ## speed and memory of the prompted ViT, of t
 	$(PYTHON) benchmarks/prompted_vit.py
 	$(PYTHON) benchmarks/training_loop.py
 	$(PYTHON) benchmarks/chapters.py
+
+gpu: $(VENV)/.installed-all  ## all that a GPU must show: forms, modes, backends, memory, a whole run (10 min)
+	$(PYTHON) benchmarks/gpu.py
 
 clean:  ## remove what can be made again, but .venv
 	rm -rf _build demo .pytest_cache .ruff_cache *.egg-info .coverage

@@ -1,4 +1,4 @@
-"""Frozen Vision Transformers to prompt: any timm VisionTransformer, by name or from a file.
+"""Frozen Vision Transformers to prompt: any timm VisionTransformer or Eva, by name or from a file.
 
 Ma et al. (CVPR 2025, section 4.1) use weights of supervised ImageNet-1k and -21k, MAE, MoCo v3 and
 DINOv2, all of which timm builds with one class, `VisionTransformer`. Where each is read, before or
@@ -15,18 +15,25 @@ from typing import NamedTuple
 
 import timm
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import nn
+from timm.layers import apply_rot_embed_cat
+from timm.models import eva, vision_transformer
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
 from mlvpt.errors import InputError
 
 _logger = logging.getLogger(__name__)
 
+Backbone = VisionTransformer | Eva
+
 SUPPORTED = (
-    "Any timm VisionTransformer works, for example vit_base_patch16_224.augreg_in21k, "
-    "vit_base_patch16_224.mae, vit_small_patch14_dinov2.lvd142m, deit_base_patch16_224, "
+    "Any timm VisionTransformer works, and any Eva, for example "
+    "vit_base_patch16_224.augreg_in21k, vit_base_patch16_224.mae, "
+    "vit_small_patch14_dinov2.lvd142m, vit_small_patch16_dinov3.lvd1689m, deit_base_patch16_224, "
     "vit_base_patch16_clip_224.openai, vit_base_patch16_siglip_224.webli, or 'scenes', the tiny "
     "one in the package."
 )
@@ -45,16 +52,16 @@ class Origin(NamedTuple):
 
 
 def build_backbone(
-    backbone: str | VisionTransformer,
+    backbone: str | Backbone,
     *,
     pretrained: bool = True,
     image_size: int | Sequence[int] | None = None,
     backbone_checkpoint: str | Path | None = None,
-) -> tuple[VisionTransformer, Origin]:
+) -> tuple[Backbone, Origin]:
     """Backbone of a classifier, from a name or as it is given, and where it comes from.
 
     Args:
-        backbone: a timm name (see `create_backbone`) or a built VisionTransformer.
+        backbone: a timm name (see `create_backbone`) or a built VisionTransformer or Eva.
         pretrained, image_size: see `create_backbone`; for a name.
         backbone_checkpoint: `checkpoint` of `create_backbone`; for a name.
 
@@ -84,7 +91,7 @@ def create_backbone(
     pretrained: bool = True,
     image_size: int | Sequence[int] | None = None,
     checkpoint: str | Path | None = None,
-) -> VisionTransformer:
+) -> Backbone:
     """Build a Vision Transformer without its classification head.
 
     Args:
@@ -99,7 +106,7 @@ def create_backbone(
             with `vit_base_patch16_224.mae`; a MoCo v3 file, which has no name, is recognised.
 
     Returns:
-        A timm VisionTransformer in eval mode with `num_classes=0`.
+        A timm VisionTransformer or Eva in eval mode with `num_classes=0`.
 
     Raises:
         InputError: unknown name, no VisionTransformer, weights that do not fit or cannot be read
@@ -149,13 +156,104 @@ def check_promptable(backbone: nn.Module) -> None:
     """Refuse a module whose token sequence cannot take prompts.
 
     Raises:
-        InputError: the module is not a timm VisionTransformer.
+        InputError: the module is neither a timm VisionTransformer nor a timm Eva.
     """
-    if not isinstance(backbone, VisionTransformer):
+    if not isinstance(backbone, Backbone):
         raise InputError(
             f"{type(backbone).__name__} is not a plain Vision Transformer, so prompt tokens cannot "
             f"join its tokens. {SUPPORTED}"
         )
+
+
+def image_tokens(vit: Backbone, images: Tensor) -> Tensor:
+    """Tokens before the first block: (B, 3, H, W) -> (B, T, D), class and register tokens first."""
+    x = vit._pos_embed(vit.patch_embed(images))
+    if isinstance(vit, Eva):
+        return vit.norm_pre(x[0])  # beside the tokens comes the rotation: see `rotations`
+    return vit.norm_pre(vit.patch_drop(x))
+
+
+def rotations(vit: Backbone, n_still: int = 0) -> list[Tensor | None]:
+    """Rotary position embedding of each block, None where it has none.
+
+    Args:
+        vit: the backbone, whose image size decides the positions.
+        n_still: tokens before the patches that are not to be rotated: sine 0 and cosine 1.
+
+    Returns:
+        Per block (n_still + patches, 2 d) sines and cosines of all heads, or, in models whose
+        rotations were learnt, (H, n_still + patches, 2 d).
+    """
+    rope = getattr(vit, "rope", None)
+    if rope is None:
+        return [None] * len(vit.blocks)
+    own_shape = not vit.dynamic_img_size and hasattr(
+        rope, "feat_shape"
+    )  # the choice that timm makes
+    table = rope.get_embed() if own_shape else rope.get_embed(shape=vit.patch_embed.grid_size)
+    if n_still:
+        still = table.new_zeros(*table.shape[:-2], n_still, table.shape[-1])
+        still[..., table.shape[-1] // 2 :] = 1
+        table = torch.cat([still, table], dim=-2)
+    return list(table) if vit.rope_mixed else [table] * len(vit.blocks)
+
+
+def project_heads(
+    attn: nn.Module, y: Tensor, parts: str, rotation: Tensor | None = None
+) -> list[Tensor]:
+    """Queries, keys or values ("q", "kv", "qkv") of normalised tokens: (..., N, H, d) per part.
+
+    Heads stay behind tokens, as the projection leaves them: attention reads either order, and no
+    copy is needed on the way back. Queries are projected apart from keys and values where those
+    are joined with a prefix, so that the tensor they came from is freed.
+
+    Args:
+        attn: one of timm's attention layers, see `prefix.has_prefix_form`.
+        rotation: (N, 2 d) or (H, N, 2 d), see `rotations`; None for tokens that no
+            rotation reaches.
+    """
+    weight, bias = projection(attn, parts)
+    n_key_heads = getattr(attn, "num_kv_heads", attn.num_heads)  # fewer: grouped-query attention
+    widths = [(attn.num_heads if part == "q" else n_key_heads) * attn.head_dim for part in parts]
+    projected = F.linear(y, weight, bias).split(widths, dim=-1)
+    heads = {}
+    for part, tokens in zip(parts, projected, strict=True):
+        tokens = tokens.unflatten(-1, (-1, attn.head_dim))  # (..., N, H, d)
+        if part != "v":
+            tokens = (attn.q_norm if part == "q" else attn.k_norm)(tokens)
+            if rotation is not None:
+                tokens = rotate(attn, tokens, rotation)
+        if part != "q" and n_key_heads != attn.num_heads:
+            tokens = tokens.repeat_interleave(attn.num_heads // n_key_heads, dim=-2)
+        heads[part] = tokens
+    if "k" in heads and "v" in heads:  # a norm that autocast runs in float32 makes keys wider
+        heads["k"] = heads["k"].to(heads["v"].dtype)
+    return list(heads.values())
+
+
+def projection(attn: nn.Module, parts: str) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias that make these parts of tokens, whichever way timm keeps them."""
+    if attn.qkv is None:
+        layers = [getattr(attn, f"{part}_proj") for part in parts]
+        weight = torch.cat([layer.weight for layer in layers])
+        if all(layer.bias is None for layer in layers):
+            return weight, None
+        zero = weight.new_zeros(())  # keys may be without a bias where values have one
+        biases = [zero.expand(len(x.weight)) if x.bias is None else x.bias for x in layers]
+        return weight, torch.cat(biases)
+    width = attn.num_heads * attn.head_dim
+    rows = slice("qkv".index(parts[0]) * width, ("qkv".index(parts[-1]) + 1) * width)
+    bias = attn.qkv.bias
+    if getattr(attn, "q_bias", None) is not None:
+        bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+    return attn.qkv.weight[rows], None if bias is None else bias[rows]
+
+
+def rotate(attn: nn.Module, tokens: Tensor, rotation: Tensor) -> Tensor:
+    """Queries or keys (..., N, H, d) turned by their tokens' positions."""
+    by_token = rotation.unsqueeze(1) if rotation.ndim == 2 else rotation.transpose(0, 1)
+    half = getattr(attn, "rotate_half", False)  # which channels make a pair
+    return apply_rot_embed_cat(tokens, by_token, half=half)
 
 
 def reads_after_norm(backbone: nn.Module) -> bool:
@@ -236,7 +334,7 @@ def _check_name(name: str) -> None:
             check_promptable(timm.create_model(architecture, pretrained=False, num_classes=0))
 
 
-def _load_checkpoint(backbone: VisionTransformer, path: Path) -> None:
+def _load_checkpoint(backbone: Backbone, path: Path) -> None:
     """Load a weight file into the backbone and report every unused and missing key."""
     if not path.is_file():
         raise InputError(f"The backbone checkpoint {path} does not exist.")
@@ -264,7 +362,8 @@ def _load_checkpoint(backbone: VisionTransformer, path: Path) -> None:
         normalised = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
         backbone.pretrained_cfg = {**_config_dict(backbone), **normalised, "tag": "mocov3"}
     try:
-        state = checkpoint_filter_fn(state, backbone)
+        family = eva if isinstance(backbone, Eva) else vision_transformer
+        state = family.checkpoint_filter_fn(state, backbone)
     except (AttributeError, KeyError, RuntimeError, ValueError) as error:
         raise InputError(
             f"{path} does not fit the backbone ({_first_line(error)}). "

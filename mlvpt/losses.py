@@ -1,5 +1,7 @@
 """Asymmetric loss, and its sum over the branches of ML-VPT."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,9 @@ class AsymmetricLoss(nn.Module):
         gamma_neg: focusing of negatives, >= 0. Default 2, the official ML-VPT release.
         gamma_pos: focusing of positives, >= 0. Default 0, same source.
         clip: probability margin in [0, 1) below which a negative costs nothing. Default 0, same.
+        eps: probabilities are clamped to eps or more before their logarithm, in [0, 1). The
+            official release takes 1e-5: an entry that is wrong by a logit beyond 11.51 costs 11.51
+            and has no gradient. Default 0, the formula.
 
     Shape:
         logits (B, K) and targets (B, K) in {1, 0, -1} -> scalar. Computed in float32.
@@ -41,14 +46,20 @@ class AsymmetricLoss(nn.Module):
         0.6931
     """
 
-    def __init__(self, gamma_neg: float = 2.0, gamma_pos: float = 0.0, clip: float = 0.0) -> None:
+    def __init__(
+        self,
+        gamma_neg: float = 2.0,
+        gamma_pos: float = 0.0,
+        clip: float = 0.0,
+        eps: float = 0.0,
+    ) -> None:
         super().__init__()
-        if gamma_neg < 0 or gamma_pos < 0 or not 0 <= clip < 1:
+        if gamma_neg < 0 or gamma_pos < 0 or not (0 <= clip < 1 and 0 <= eps < 1):
             raise InputError(
-                "AsymmetricLoss needs gammas >= 0 and clip in [0, 1), "
-                f"not {gamma_neg}, {gamma_pos}, {clip}."
+                "AsymmetricLoss needs gammas >= 0, and clip and eps in [0, 1), "
+                f"not {gamma_neg}, {gamma_pos}, {clip}, {eps}."
             )
-        self.gamma_neg, self.gamma_pos, self.clip = gamma_neg, gamma_pos, clip
+        self.gamma_neg, self.gamma_pos, self.clip, self.eps = gamma_neg, gamma_pos, clip, eps
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         if not isinstance(targets, Tensor):
@@ -78,11 +89,15 @@ class AsymmetricLoss(nn.Module):
             miss = torch.where(positive, 1 - log_p.exp(), 1 - log_not_p.exp())
             gamma = torch.where(positive, self.gamma_pos, self.gamma_neg)
             weight = miss.clamp(min=0).pow(gamma) * known
-        losses = -weight * torch.where(positive, log_p, log_not_p)
+        logs = torch.where(positive, log_p, log_not_p)
+        if self.eps:
+            logs = logs.clamp(min=math.log(self.eps))  # the logarithm of a clamped probability
+        losses = -weight * logs
         return losses.sum() / known.sum().clamp(min=1)
 
     def extra_repr(self) -> str:
-        return f"gamma_neg={self.gamma_neg}, gamma_pos={self.gamma_pos}, clip={self.clip}"
+        names = ("gamma_neg", "gamma_pos", "clip", "eps")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
 class MLVPTLoss(nn.Module):

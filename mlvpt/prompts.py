@@ -12,11 +12,17 @@ import logging
 import math
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mlvpt.backbones import check_promptable, reads_after_norm
+from mlvpt.backbones import (
+    Backbone,
+    check_promptable,
+    image_tokens,
+    project_heads,
+    reads_after_norm,
+    rotations,
+)
 from mlvpt.errors import InputError
 from mlvpt.prefix import (
     attend,
@@ -26,18 +32,20 @@ from mlvpt.prefix import (
     keys_and_values,
     last_block,
     last_mask,
-    project_heads,
+    normed,
+    timm_block,
 )
 
 _logger = logging.getLogger(__name__)
 
 
 class PromptedViT(nn.Module):
-    """A frozen timm VisionTransformer with trainable prompt tokens.
+    """A frozen timm VisionTransformer or Eva with trainable prompt tokens.
 
     Args:
-        backbone: a timm VisionTransformer. Its parameters are frozen, and it stays in eval mode
-            whatever `train()` is called: dropout and stochastic depth never run.
+        backbone: a timm VisionTransformer or Eva (DINOv3, EVA-02, ...). Its parameters are frozen,
+            and it stays in eval mode whatever `train()` is called: dropout and stochastic depth
+            never run.
         n_prompts: P, the prompt tokens per block; 0 for none.
         depth: which blocks have prompts. "deep" gives every block its own (L x P x D parameters),
             a number n the last n blocks alone (n x P x D), and "shallow" adds prompts once, before
@@ -54,13 +62,13 @@ class PromptedViT(nn.Module):
         first: the first block that has prompts, counted from 0; see `lower`.
 
     Raises:
-        InputError: the backbone is no VisionTransformer, an option is unknown, or "class" is read
+        InputError: the backbone is neither of the two, an option is unknown, or "class" is read
             from a backbone that has no class token.
     """
 
     def __init__(
         self,
-        backbone: VisionTransformer,
+        backbone: Backbone,
         n_prompts: int,
         *,
         depth: str | int = "deep",
@@ -74,7 +82,7 @@ class PromptedViT(nn.Module):
         _check_option("read", read, ("prompts", "class", "patches"))
         if n_prompts < 0 or (read == "prompts" and n_prompts == 0):
             raise InputError(f"n_prompts is {n_prompts}: give at least one prompt token to read.")
-        if read == "class" and not backbone.has_class_token:
+        if read == "class" and backbone.cls_token is None:
             raise InputError(
                 "The backbone has no class token: read='patches' averages its patches instead."
             )
@@ -129,9 +137,11 @@ class PromptedViT(nn.Module):
             return self._forward_shallow(x)
         *blocks, last = self.backbone.blocks[self.first :]
         *inputs, (prompts, extra) = self.block_inputs()[-len(blocks) - 1 :]
-        for block, block_inputs in zip(blocks, inputs, strict=True):
-            x = self._run(image_block, block, x, *block_inputs)
-        x = self._run(last_block, last, x, prompts, extra, self._image_rows, self.isolate_prompts)
+        *turns, turn = self._rotations(self.backbone.num_prefix_tokens)
+        for block, block_inputs, rotation in zip(blocks, inputs, turns, strict=True):
+            x = self._run(image_block, block, x, *block_inputs, rotation)
+        rows = self._image_rows
+        x = self._run(last_block, last, x, prompts, extra, turn, rows, self.isolate_prompts)
         return self._read_out(x)
 
     def lower(self, images: Tensor) -> Tensor:
@@ -147,9 +157,14 @@ class PromptedViT(nn.Module):
         blocks = self.backbone.blocks[: self.first]
         wanted = images.requires_grad or any(p.requires_grad for p in blocks.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
-            for block in blocks:
-                known = has_prefix_form(block)
-                x = image_block(block, x, x.new_empty(0, self.embed_dim)) if known else block(x)
+            known = all(map(has_prefix_form, blocks))
+            turns = rotations(self.backbone, self.backbone.num_prefix_tokens if known else 0)
+            no_prompts = x.new_empty(0, self.embed_dim)
+            for block, rotation in zip(blocks, turns[: self.first], strict=True):
+                if known:
+                    x = image_block(block, x, no_prompts, None, rotation)
+                else:
+                    x = timm_block(block, x, None, rotation)
         return x
 
     def block_inputs(self) -> list[tuple[Tensor, Tensor | None]]:
@@ -164,18 +179,22 @@ class PromptedViT(nn.Module):
         """The same result as the paper writes it: prompts among the tokens, timm's own blocks."""
         if not self._are_tokens(images):
             images = self.embed(images)
-            for block in self.backbone.blocks[: self.first]:
-                images = block(images)
+            below = slice(0, self.first)
+            for block, rotation in zip(
+                self.backbone.blocks[below], rotations(self.backbone)[below], strict=True
+            ):
+                images = timm_block(block, images, None, rotation)
         x = images  # (B, T, D)
         # class and register tokens stand before the prompts
         first = self.backbone.num_prefix_tokens
         n_patches, n_prompts = x.shape[1] - first, self.n_prompts
         mask = self._mask(first, n_prompts, n_patches, x.device)
+        turns = self._rotations(n_prompts)
         for i, block in enumerate(self.backbone.blocks[self.first :]):
             if i < len(self.prompts):  # shallow prompts enter once and are then carried along
                 prompts = self.prompts[i].to(x.dtype).expand(len(x), -1, -1)  # (B, P, D)
                 x = torch.cat([x[:, :first], prompts, x[:, x.shape[1] - n_patches :]], dim=1)
-            x = self._run(_masked_block, block, x, mask)  # (B, T + P, D)
+            x = self._run(timm_block, block, x, mask, turns[i])  # (B, T + P, D)
         if self.read == "prompts":
             x = x[:, first : first + n_prompts]
         else:
@@ -191,7 +210,7 @@ class PromptedViT(nn.Module):
         vit = self.backbone
         images = check_images(vit, images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-            return vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+            return image_tokens(vit, images)
 
     @torch.no_grad()
     def attention(self, images: Tensor) -> Tensor:
@@ -208,11 +227,13 @@ class PromptedViT(nn.Module):
         x = images if self._are_tokens(images) else self.lower(images)
         *blocks, last = self.backbone.blocks[self.first :]
         *inputs, (prompts, key_values) = self.block_inputs()
-        for block, block_inputs in zip(blocks, inputs, strict=True):
-            x = image_block(block, x, *block_inputs)
+        *turns, turn = self._rotations(self.backbone.num_prefix_tokens)
+        for block, block_inputs, rotation in zip(blocks, inputs, turns, strict=True):
+            x = image_block(block, x, *block_inputs, rotation)
         prompts = prompts.to(x.dtype)
-        (q,) = project_heads(last.attn, last.norm1(prompts), "q")  # (P, H, d)
-        k, _ = keys_and_values(last, last.norm1(x), prompts, key_values)  # (B, M + P + T, H, d)
+        (q,) = project_heads(last.attn, normed(last, prompts), "q")  # (P, H, d)
+        k, _ = keys_and_values(last, normed(last, x), prompts, key_values, turn)
+        # k: (B, M + P + T, H, d)
         scores = last.attn.scale * torch.einsum("phd,bnhd->bhpn", q, k)  # (B, H, P, M + P + T)
         if self.isolate_prompts:
             n_shared = 0 if key_values is None else len(key_values)
@@ -231,6 +252,10 @@ class PromptedViT(nn.Module):
         """Number of patch tokens of an image."""
         return math.prod(self.backbone.patch_embed.grid_size)
 
+    def _rotations(self, n_still: int) -> list[Tensor | None]:
+        """Rotations of the prompted blocks, see `backbones.rotations`."""
+        return rotations(self.backbone, n_still)[self.first :]
+
     def extra_repr(self) -> str:
         return (
             f"n_prompts={self.n_prompts}, depth={self.depth!r}, read={self.read!r}, "
@@ -245,16 +270,20 @@ class PromptedViT(nn.Module):
         x = torch.cat(
             [self.prompts[0].to(x.dtype).expand(len(x), -1, -1), x], dim=1
         )  # (B, P + T, D)
-        for block in blocks:
-            x = self._run(_masked_block, block, x, mask)
+        # timm's blocks leave the first tokens alone, whichever they are; prompts make more of them
+        *turns, _ = rotations(self.backbone, self.n_prompts)
+        for block, rotation in zip(blocks, turns, strict=True):
+            x = self._run(timm_block, block, x, mask, rotation)
         if self._image_rows is None:
             rows = slice(0, self.n_prompts)
         else:
             start, stop = self._image_rows.start, self._image_rows.stop
             rows = slice(self.n_prompts + start, None if stop is None else self.n_prompts + stop)
-        y = last.norm1(x)
-        k, v = project_heads(last.attn, y, "kv")
-        (q,) = project_heads(last.attn, y[:, rows], "q")
+        *_, turn = rotations(self.backbone, self.n_prompts + self.backbone.num_prefix_tokens)
+        y = normed(last, x)
+        k, v = project_heads(last.attn, y, "kv", turn)
+        turn = None if turn is None else turn[..., rows, :]
+        (q,) = project_heads(last.attn, y[:, rows], "q", turn)
         attended = attend(q, k, v, None if mask is None else mask[rows])
         return self._read_out(finish_block(last, x[:, rows], y[:, rows], attended))
 
@@ -287,11 +316,7 @@ class PromptedViT(nn.Module):
         return self.backbone.fc_norm(self.backbone.norm(x)) if self.norm_output else x
 
 
-def _masked_block(block: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
-    return block(x, attn_mask=mask)
-
-
-def check_images(vit: VisionTransformer, images: Tensor) -> Tensor:
+def check_images(vit: Backbone, images: Tensor) -> Tensor:
     """The images in the precision of the backbone, if they are a batch that it reads.
 
     Raises:

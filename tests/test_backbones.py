@@ -5,10 +5,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
-from tiny_vits import tiny_vit
+from tiny_vits import tiny_model, tiny_vit
 
+from mlvpt import backbones
 from mlvpt.backbones import backbone_hash, check_promptable, create_backbone, reads_after_norm
 from mlvpt.errors import InputError
+from mlvpt.prefix import can_run_by_hand
 from mlvpt.prompts import PromptedViT
 
 TINY = "vit_tiny_patch16_224"
@@ -238,3 +240,109 @@ def test_every_family_takes_prompts_and_without_them_gives_what_timm_gives(name)
     tokens = prompted(images)
     assert tokens.shape == (2, 3, 48)
     torch.testing.assert_close(tokens, prompted.forward_plain(images), rtol=1e-9, atol=1e-9)
+
+
+EVA_NAMES = [
+    "vit_small_patch16_dinov3",  # LayerScale, no biases of queries, keys and values
+    "vit_small_patch16_dinov3_qkvb",
+    "vit_small_plus_patch16_dinov3",  # SwiGLU
+    "vit_base_patch16_dinov3",
+    "eva_giant_patch14_224",  # positions at the input alone
+    "eva02_tiny_patch14_224",  # packed SwiGLU, and a projection each for queries, keys and values
+    "eva02_base_patch14_224",  # norm inside the MLP
+    "eva02_base_patch16_clip_224",  # norm after the heads are joined
+    "eva02_enormous_patch14_clip_224",  # norms after attention and MLP
+    "vit_pe_core_base_patch16_224",
+    "vit_pe_lang_large_patch14_448",  # no class token
+    "vit_pe_spatial_base_patch16_512",
+    "vit_small_patch16_rope_224",
+    "vit_small_patch16_rope_mixed_224",  # a rotation per block and head
+    "vit_small_patch16_rope_ape_224",
+    "vit_base_patch16_rope_mixed_ape_224",
+    "vit_medium_patch16_rope_reg1_gap_256",
+    "vit_small_patch16_lingbot",
+    "vit_base_patch16_sapiens2",  # norms of queries and keys
+]
+
+
+def tiny_eva(name: str, image_size=None):
+    # its full size has fewer heads of keys than of queries in the middle blocks alone
+    options = {"num_kv_heads": (4, 2)} if "sapiens2" in name else {}
+    return tiny_model(name, image_size, **options).double()
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size"),
+    [(name, None) for name in EVA_NAMES] + [(name, 112) for name in EVA_NAMES[::4]],
+)
+def test_rotary_families_without_prompts_give_what_timm_gives(name, image_size):
+    vit = tiny_eva(name, image_size)
+    images = torch.randn(2, 3, *vit.patch_embed.img_size, dtype=torch.float64)
+    unprompted = vit.fc_norm(vit.forward_features(images))[:, vit.num_prefix_tokens :]
+    model = PromptedViT(vit, 0, read="patches", norm_output=True)
+    assert model.has_prefix_form
+    for forward in (model, model.forward_plain):
+        torch.testing.assert_close(forward(images), unprompted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, {}) for name in EVA_NAMES]
+    + [(EVA_NAMES[0], {"depth": "shallow", "read": read}) for read in ("prompts", "class")]
+    + [(EVA_NAMES[13], {"depth": depth, "read": "patches"}) for depth in ("shallow", "deep", 1)],
+)
+def test_rotary_families_give_the_same_in_both_forms_to_1e_10(name, options):
+    vit = tiny_eva(name)
+    images = torch.randn(2, 3, *vit.patch_embed.img_size, dtype=torch.float64)
+    model = PromptedViT(vit, 3, **options).double()
+    results = []
+    for forward in (model, model.forward_plain):
+        tokens = forward(images)
+        weights = torch.linspace(-1, 1, tokens.numel(), dtype=tokens.dtype).view_as(tokens)
+        results += [tokens, *torch.autograd.grad((tokens * weights).sum(), model.prompts)]
+    torch.testing.assert_close(results[0], results[2], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(results[1], results[3], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", [EVA_NAMES[0], EVA_NAMES[9], EVA_NAMES[13], EVA_NAMES[14]])
+def test_rotary_blocks_written_by_hand_equal_timms_in_float32(name):
+    vit = tiny_model(name, depth=3)
+    model, images = PromptedViT(vit, 3), torch.randn(2, 3, *vit.patch_embed.img_size)
+    assert all(can_run_by_hand(block, model.embed(images)) for block in vit.blocks)
+    results = []
+    for forward in (model, model.forward_plain):
+        tokens = forward(images)
+        weights = torch.linspace(-1, 1, tokens.numel()).view_as(tokens)
+        results += [tokens, *torch.autograd.grad((tokens * weights).sum(), model.prompts)]
+    for fast, plain in zip(results[:2], results[2:], strict=True):
+        assert (fast - plain).norm() <= 1e-5 * plain.norm()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_prompts_of_rotary_families_have_no_position(mixed):
+    name = "vit_small_patch16_rope_mixed_224" if mixed else "vit_small_patch16_rope_224"
+    vit = tiny_model(name, 32, depth=1, num_heads=1, embed_dim=16).double()
+    model = PromptedViT(vit, 2, isolate_prompts=False).double()
+    images = torch.randn(1, 3, 32, 32, dtype=torch.float64)
+    block, x = vit.blocks[0], model.embed(images)
+    tokens = torch.cat([model.prompts[0][None], x], dim=1)
+    q, k, _ = block.attn.qkv(block.norm1(tokens)).detach().tensor_split(3, dim=-1)
+    k, table = k.clone(), vit.rope.get_embed()
+    sine, cosine = table.reshape(4, 32).chunk(2, dim=-1)
+    for i in range(4):  # pairs of channels (0, 1), (2, 3), ... turn by one angle
+        patch = k[0, -4 + i].clone()
+        turned = torch.stack([-patch[1::2], patch[::2]], dim=-1).flatten()
+        k[0, -4 + i] = patch * cosine[i] + turned * sine[i]
+    expected = (q[:, :2] @ k.transpose(1, 2) / 4).softmax(dim=-1)[..., -4:]
+    torch.testing.assert_close(model.attention(images).flatten(2), expected)
+
+
+def test_a_weight_file_of_a_rotary_family_loads_at_another_size(tmp_path):
+    name, path = "vit_medium_patch16_rope_reg1_gap_256", tmp_path / "weights.safetensors"
+    small = {"depth": 1, "embed_dim": 16, "num_heads": 1}
+    state = timm.create_model(name, num_classes=0, img_size=64, **small).state_dict()
+    save_file(state, path)
+    vit = timm.create_model(name, num_classes=0, img_size=32, **small)
+    backbones._load_checkpoint(vit, path)
+    key = "blocks.0.attn.qkv.weight"
+    assert torch.equal(vit.state_dict()[key], state[key])

@@ -82,7 +82,38 @@ def test_shapes_that_differ_are_refused_with_both_shapes():
         AsymmetricLoss()(torch.zeros(2, 3), torch.zeros(3, 2))
 
 
-@pytest.mark.parametrize("options", [{"gamma_neg": -1}, {"gamma_pos": -1}, {"clip": 1.0}])
+@pytest.mark.parametrize("target", [0, 1])
+def test_with_eps_entries_wrong_beyond_its_logit_have_no_gradient(target):
+    sign = -1 if target else 1
+    logits = sign * torch.tensor([[11.4, 11.5, 11.53, 40.0]])
+    logits.requires_grad_()
+    AsymmetricLoss(eps=1e-5)(logits, torch.full((1, 4), target)).backward()
+    near, at, beyond, far = logits.grad[0]
+    assert near != 0
+    assert at != 0
+    assert beyond == far == 0
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_eps_is_the_clamp_of_probabilities_before_the_logarithm(clip):
+    logits, targets = logits_and_targets()
+    logits = 4 * logits
+    p = logits.sigmoid()
+    shifted = (p - clip).clamp(min=0)
+    logs = torch.where(targets == 1, p.clamp(min=1e-5).log(), (1 - shifted).clamp(min=1e-5).log())
+    weight = torch.where(targets == 1, 1.0, shifted**2)
+    expected = -(weight * logs).mean().float()
+    torch.testing.assert_close(AsymmetricLoss(clip=clip, eps=1e-5)(logits, targets), expected)
+
+
+def test_eps_zero_is_the_formula_to_the_bit():
+    logits, targets = logits_and_targets()
+    assert torch.equal(AsymmetricLoss()(logits, targets), AsymmetricLoss(eps=0)(logits, targets))
+
+
+@pytest.mark.parametrize(
+    "options", [{"gamma_neg": -1}, {"gamma_pos": -1}, {"clip": 1.0}, {"eps": 1.0}]
+)
 def test_impossible_options_are_refused(options):
     with pytest.raises(InputError, match="gammas >= 0"):
         AsymmetricLoss(**options)

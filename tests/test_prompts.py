@@ -13,7 +13,7 @@ from timm.models.vision_transformer import (
 from tiny_vits import tiny_vit
 from torch import nn
 
-from mlvpt import frozen_block
+from mlvpt import prefix
 from mlvpt.errors import InputError
 from mlvpt.prompts import PromptedViT
 
@@ -142,10 +142,16 @@ def test_forms_agree_on_random_configurations_in_float32(seed):
     assert (fast_grad - plain_grad).norm() <= 1e-5 * plain_grad.norm()
 
 
-needs_onednn = pytest.mark.skipif(frozen_block.LINEAR is None, reason="no oneDNN on x86 here")
+@pytest.fixture(params=["torch", "onednn"])
+def product(request, monkeypatch):
+    """Both products of the block written by hand, whichever this processor would take."""
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if request.param == "onednn" and onednn is None:
+        pytest.skip("no oneDNN here")
+    monkeypatch.setattr(prefix, "ONEDNN", onednn if request.param == "onednn" else None)
 
 
-@needs_onednn
+@pytest.mark.usefixtures("product")
 @pytest.mark.parametrize("images_want_gradients", [False, True])
 @pytest.mark.parametrize(
     "family", ["plain", "layer_scale", "registers", "no_qkv_bias", "gelu_tanh"]
@@ -154,7 +160,7 @@ def test_the_block_written_by_hand_equals_the_plain_form_to_1e_5(family, images_
     vit = tiny_vit(depth=4, **{**FAMILIES, "gelu_tanh": {"act_layer": GELUTanh}}[family])
     model = PromptedViT(vit, 5)
     images = images_for(vit, 3).requires_grad_(images_want_gradients)
-    assert frozen_block.can_run(vit.blocks[0], model.embed(images))
+    assert prefix.can_run_by_hand(vit.blocks[0], model.embed(images))
     (fast, fast_grad), (plain, plain_grad) = both_forms(model, images)
     assert (fast - plain).norm() <= 1e-5 * plain.norm()
     assert (fast_grad - plain_grad).norm() <= 1e-5 * plain_grad.norm()
@@ -170,7 +176,7 @@ def test_the_block_written_by_hand_equals_the_plain_form_to_1e_5(family, images_
 def test_blocks_with_parts_that_the_hand_does_not_know_are_left_to_autograd(family):
     vit = tiny_vit(**FAMILIES[family])
     model = PromptedViT(vit, 5)
-    assert not frozen_block.can_run(vit.blocks[0], model.embed(images_for(vit)))
+    assert not prefix.can_run_by_hand(vit.blocks[0], model.embed(images_for(vit)))
 
 
 def test_a_block_with_a_trained_bias_is_left_to_autograd():
@@ -181,6 +187,50 @@ def test_a_block_with_a_trained_bias_is_left_to_autograd():
     assert vit.blocks[0].mlp.fc1.bias.grad.abs().max() > 0
 
 
+@pytest.fixture
+def unchecked():
+    """The comparison with timm's block, to be made anew in the test and after it."""
+    prefix.hand_equals_autograd.cache_clear()
+    yield
+    prefix.hand_equals_autograd.cache_clear()
+
+
+def no_such_operation(*_, **__):
+    raise RuntimeError("expected 5 arguments")
+
+
+def wrong_by_a_factor(d, *_):
+    return 2 * d
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("name", "replacement"), [("FLASH", no_such_operation), ("_scaled", wrong_by_a_factor)]
+)
+def test_a_block_that_fails_or_differs_is_left_to_autograd_with_one_line(
+    name, replacement, monkeypatch, caplog
+):
+    vit = tiny_vit()
+    model, images = PromptedViT(vit, 5, norm_output=True), images_for(vit)
+    monkeypatch.setattr(prefix, name, replacement)
+    with caplog.at_level("WARNING"):
+        (fast, fast_grad), (plain, plain_grad) = both_forms(model, images)
+    torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fast_grad, plain_grad, rtol=1e-4, atol=1e-5)
+    assert len(caplog.messages) == 1
+    assert "The block written by hand cannot run here" in caplog.text
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_check_of_the_block_draws_no_number_of_the_run():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    assert prefix.hand_equals_autograd()
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.usefixtures("product")
 def test_inference_gives_what_training_gives():
     vit = tiny_vit(depth=4, img_size=64)
     model, images = PromptedViT(vit, 5), images_for(tiny_vit(img_size=64), 30)
@@ -199,7 +249,6 @@ def test_the_graph_can_be_gone_through_twice():
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-@needs_onednn
 def test_the_prefix_form_keeps_at_most_four_fifths_for_the_backward_pass():
     vit = tiny_vit(img_size=56, patch_size=4, embed_dim=48, depth=12)
     model, images = PromptedViT(vit, 30), images_for(tiny_vit(img_size=56), 4)

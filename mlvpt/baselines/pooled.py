@@ -37,10 +37,10 @@ class PooledClassifier(MultiLabelClassifier):
     ) -> None:
         super().__init__(vit, origin, class_names)
         if pool is None:
-            pool = "class" if vit.has_class_token else "patches"
+            pool = "patches" if vit.cls_token is None else "class"
         if pool not in ("class", "patches"):
             raise InputError(f"pool is {pool!r}: choose 'class' or 'patches'.")
-        if pool == "class" and not vit.has_class_token:
+        if pool == "class" and vit.cls_token is None:
             raise InputError("The backbone has no class token: choose pool='patches'.")
         self.options = {"pool": pool}
         self.head = nn.Linear(vit.embed_dim, len(self.class_names))

@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from mlvpt.backbones import Backbone, project_heads, rotations
 from mlvpt.baselines.pooled import AttentionPromptedViT, FrozenPooledClassifier
-from mlvpt.prefix import attend, finish_block, project_heads
+from mlvpt.prefix import attend, finish_block, normed
 from mlvpt.prompts import PromptedViT
 
 
@@ -37,7 +37,7 @@ class VPT(FrozenPooledClassifier, methods=("vpt_shallow", "vpt_deep")):
 
     def __init__(
         self,
-        backbone: str | VisionTransformer,
+        backbone: str | Backbone,
         class_names: Sequence[str],
         *,
         n_prompts: int = 30,
@@ -74,7 +74,7 @@ class GatedPromptedViT(AttentionPromptedViT):
 
     def __init__(
         self,
-        backbone: VisionTransformer,
+        backbone: Backbone,
         n_prompts: int,
         *,
         gate_init: float = -5.0,
@@ -93,22 +93,30 @@ class GatedPromptedViT(AttentionPromptedViT):
         x = torch.cat([self.prompts[0].to(x.dtype).expand(len(x), -1, -1), x], dim=1)
         temperatures = self.temperature.clamp(0.01, 10)
         *blocks, last = self.backbone.blocks
-        for block, gate, temperature in zip(
-            blocks, self.gate.sigmoid(), temperatures[:-1], strict=True
+        *turns, turn = rotations(self.backbone, n + self.backbone.num_prefix_tokens)
+        for block, gate, temperature, rotation in zip(
+            blocks, self.gate.sigmoid(), temperatures[:-1], turns, strict=True
         ):
-            new = self._run(_tempered_block, block, x, x, temperature)  # (B, P + T, D)
+            every = slice(0, None)
+            new = self._run(
+                _tempered_block, block, x, every, temperature, rotation
+            )  # (B, P + T, D)
             prompts = torch.lerp(x[:, :n], new[:, :n], gate.to(x.dtype))
             x = torch.cat([prompts, new[:, n:]], dim=1)
-        read = x[:, n:][:, self._image_rows]
-        return self._read_out(self._run(_tempered_block, last, read, x, temperatures[-1]))
+        start, stop = self._image_rows.start, self._image_rows.stop
+        read = slice(n + start, None if stop is None else n + stop)
+        return self._read_out(self._run(_tempered_block, last, x, read, temperatures[-1], turn))
 
 
-def _tempered_block(block: nn.Module, rows: Tensor, x: Tensor, temperature: Tensor) -> Tensor:
-    """A block for the tokens `rows` among x, with attention scores divided by the temperature."""
-    y, y_all = block.norm1(rows), block.norm1(x)
-    (q,) = project_heads(block.attn, y, "q")
-    k, v = project_heads(block.attn, y_all, "kv")
-    return finish_block(block, rows, y, attend(q / temperature, k, v))
+def _tempered_block(
+    block: nn.Module, x: Tensor, rows: slice, temperature: Tensor, rotation: Tensor | None
+) -> Tensor:
+    """A block for these rows of the tokens x, with attention scores divided by the temperature."""
+    y = normed(block, x)
+    k, v = project_heads(block.attn, y, "kv", rotation)
+    x, y, rotation = x[:, rows], y[:, rows], None if rotation is None else rotation[..., rows, :]
+    (q,) = project_heads(block.attn, y, "q", rotation)
+    return finish_block(block, x, y, attend(q / temperature, k, v))
 
 
 class GateVPT(FrozenPooledClassifier, methods=("gate_vpt",)):
@@ -129,7 +137,7 @@ class GateVPT(FrozenPooledClassifier, methods=("gate_vpt",)):
 
     def __init__(
         self,
-        backbone: str | VisionTransformer,
+        backbone: str | Backbone,
         class_names: Sequence[str],
         *,
         n_prompts: int = 30,

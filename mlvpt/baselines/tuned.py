@@ -46,7 +46,8 @@ class LoRA(TunedPooledClassifier, methods=("lora",)):
 
     timm keeps queries, keys and values in one matrix, so one update of rank r serves all three:
     the weight becomes W + (alpha / r) B A with A (r, D) and B (3 D, r), B = 0 at the start.
-    Trained: 4 L r D + K (D + 1) parameters.
+    Trained: 4 L r D + K (D + 1) parameters. Where timm keeps three matrices, each has its own:
+    6 L r D + K (D + 1).
 
     Args:
         rank: r. Default 8, ours.
@@ -55,7 +56,7 @@ class LoRA(TunedPooledClassifier, methods=("lora",)):
             `FrozenPooledClassifier`.
 
     Raises:
-        InputError: peft is not installed.
+        InputError: peft is not installed, or the backbone's attention does not call its layer.
 
     Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
     """
@@ -76,5 +77,13 @@ class LoRA(TunedPooledClassifier, methods=("lora",)):
         super().__init__(backbone, class_names, **shared)
         self.options |= {"rank": rank, "alpha": alpha}
         self.vit.requires_grad_(False)
-        update = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=["attn.qkv"])
+        attn = self.vit.blocks[0].attn
+        if getattr(attn, "q_bias", None) is not None and not attn.qkv_bias_separate:
+            raise InputError(
+                "LoRA cannot reach the attention of this backbone, which multiplies by the weight "
+                "of its qkv layer without calling it: choose BitFit, or prompts."
+            )
+        layers = ["qkv"] if attn.qkv is not None else ["q_proj", "k_proj", "v_proj"]
+        targets = [f"attn.{layer}" for layer in layers]
+        update = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
         peft.inject_adapter_in_model(update, self.vit)

@@ -121,7 +121,7 @@ def load_model(path: str | Path) -> MultiLabelClassifier:
 def build_loss(config: LossConfig) -> nn.Module:
     """The criterion: called as criterion(output, targets) with targets (B, K) in {1, 0, -1}."""
     if config.kind == "asl":
-        single = AsymmetricLoss(config.gamma_neg, config.gamma_pos, config.clip)
+        single = AsymmetricLoss(config.gamma_neg, config.gamma_pos, config.clip, config.eps)
     elif config.kind == "focal":  # Lin et al., ICCV 2017: one exponent for both sides
         single = AsymmetricLoss(config.gamma_neg, config.gamma_neg)
     else:

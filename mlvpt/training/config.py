@@ -159,6 +159,9 @@ class LossConfig:
         gamma_neg: focusing exponent of negatives.
         gamma_pos: focusing exponent of positives.
         clip: margin by which the probability of negatives is lowered.
+        eps: probabilities of "asl" are clamped to this or more before their logarithm; the release
+            clamps at 1e-5, which takes the gradient from entries that are wrong by a logit beyond
+            11.51.
         co: weight of the CO logit.
         dc: weight of the DC logit.
         co_gate: weight of the CO gate logit.
@@ -170,6 +173,7 @@ class LossConfig:
     gamma_neg: float = 2.0  # release
     gamma_pos: float = 0.0  # release
     clip: float = 0.0  # release
+    eps: float = 0.0  # the formula; release: 1e-5
     co: float = 1.0  # release
     dc: float = 1.0  # release
     co_gate: float = 1.0  # release

@@ -47,7 +47,7 @@ def _git(*words: str, folder: Path) -> str | None:
 
 
 def device_name(device: Any = None) -> str:
-    """The accelerator's name, or the processor's with its number of threads.
+    """The accelerator's name, or the processor's with its vector unit and number of threads.
 
     Args:
         device: a torch.device; None: the accelerator if there is one.
@@ -66,7 +66,14 @@ def device_name(device: Any = None) -> str:
     except (OSError, StopIteration):
         pass  # not Linux: the short name has to do
     n_threads = torch.get_num_threads()
-    return f"{name}, {n_threads} thread{'s' if n_threads > 1 else ''}"
+    return f"{name}, {vector_unit()}, {n_threads} thread{'s' if n_threads > 1 else ''}"
+
+
+def vector_unit() -> str:
+    """The widest vector unit that torch uses, such as "AVX-512"; speeds differ by it."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability().replace("AVX512", "AVX-512")
 
 
 def versions() -> dict[str, str]:
