@@ -177,7 +177,10 @@ def demo(parser: ArgumentParser) -> None:
 def ablate(parser: ArgumentParser) -> None:
     """Options of `mlvpt ablate`, besides the settings, which change the base of the study."""
     add = parser.add_argument
-    add("name", help="pooling, lr_sweep, baselines, ablations, groups, blocks, strength, or all")
+    add(
+        "name",
+        help="pooling, lr_sweep, decay, baselines, ablations, groups, blocks, strength, or all",
+    )
     add("--seeds", type=int, default=5, help="seeds 0 to N - 1")
     add("--recipe", help="the run that is varied; default: scenes, 16 prompts")
     add("--out", help="folder of the records; default: results, or results/RECIPE")

@@ -2,6 +2,7 @@
 
     pooling    the baselines with a linear head: class token or mean of the patches
     lr_sweep   every method at the same learning rates; val decides
+    decay      every method at its learning rate with weight decays from 0.01 to 10; val decides
     baselines  every method at its learning rate
     ablations  ML-VPT with one part changed at a time
     groups     ML-VPT with 2 to 13 groups, by labels, by chance, by k-means, and without grouping
@@ -30,6 +31,7 @@ from mlvpt.training.data import load_data
 from mlvpt.training.recipes import change
 
 LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1)
+WEIGHT_DECAYS = (1e-2, 1e-1, 1.0, 3.0, 10.0)
 GROUPS = (2, 3, 5, 8, 13)  # numbers that the authors released groups for
 BLOCKS = (1, 3, 6, "deep")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -135,8 +137,9 @@ def ablate(
     """Make a study, or what is missing of it, and return its table.
 
     Args:
-        name: pooling, lr_sweep, baselines, ablations, groups, blocks or strength; "all" is all of
-            them in this order, strength for scenes, groups and blocks for photographs.
+        name: pooling, lr_sweep, decay, baselines, ablations, groups, blocks or strength; "all" is
+            all of them in this order, but strength for scenes alone, and decay, groups and blocks
+            for photographs alone.
         seeds: number of seeds, 0 to seeds - 1. Pooling and the sweep use the first
             alone, strength the first three.
         base: the run that is varied; None is `scenes_base()`. strength is for scenes only.
@@ -151,6 +154,7 @@ def ablate(
     studies: dict[str, Callable[..., list[Job]]] = {
         "pooling": pooling_jobs,
         "lr_sweep": sweep_jobs,
+        "decay": decay_jobs,
         "baselines": baseline_jobs,
         "ablations": ablation_jobs,
         "groups": group_jobs,
@@ -161,7 +165,7 @@ def ablate(
     if seeds < 1:
         raise InputError(f"seeds is {seeds}: ask for at least one.")
     if name == "all":
-        other = ("groups", "blocks") if base.data.name == "scenes" else ("strength",)
+        other = ("decay", "groups", "blocks") if base.data.name == "scenes" else ("strength",)
         chosen = [study for study in studies if study not in other]
     elif name in studies:
         chosen = [name]
@@ -171,7 +175,7 @@ def ablate(
     tables = []
     for study in chosen:
         jobs = _asked_for(studies[study](base, range(seeds), Path(out)), only)
-        if base.data.name != "scenes" and study not in ("pooling", "lr_sweep"):
+        if base.data.name != "scenes" and study not in ("pooling", "lr_sweep", "decay"):
             pairs = reference_pairs(reference_run(base, Path(out)), Path(out) / "pairs.json")
             named = tuple((pair["label"], pair["partner"]) for pair in pairs)
             jobs = [dataclasses.replace(job, pairs=named) for job in jobs]
@@ -223,6 +227,25 @@ def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
         for lr in LEARNING_RATES
     ]
     return _jobs(sweep, base, seeds[:1])
+
+
+def decay_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
+    """Every method at its learning rate, with one weight decay after the other; no test images."""
+    base = change(base, {"model.pool": best_pool(base, out), "data.test": False})
+    rates = best_lrs(base, out)
+    decays = [
+        Variant(
+            f"{method.name}, {decay:g}",
+            {
+                **method.changes,
+                "optim.lr": rates.get(method.name, base.optim.lr),
+                "optim.weight_decay": decay,
+            },
+        )
+        for method in METHODS
+        for decay in WEIGHT_DECAYS
+    ]
+    return _jobs(decays, base, seeds[:1])
 
 
 def baseline_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
@@ -303,7 +326,7 @@ def best_pool(base: TrainConfig, out: Path) -> str | None:
 def best_lrs(base: TrainConfig, out: Path) -> dict[str, float]:
     """The learning rate with the best val mAP of each method in the sweep over this base."""
     found: dict[str, dict[float, float]] = {}
-    for row in _rows_of(sweep_jobs(base, range(1), out), out / "lr_sweep.jsonl"):
+    for row in _swept(base, out):
         method, lr = row["variant"].split(", ")
         found.setdefault(method, {})[float(lr)] = row["val_mAP"]
     return {method: max(scores, key=scores.get) for method, scores in found.items()}
@@ -312,11 +335,29 @@ def best_lrs(base: TrainConfig, out: Path) -> dict[str, float]:
 def best_thresholds(base: TrainConfig, out: Path) -> dict[str, tuple[float, ...]]:
     """The thresholds that val chose for each method, from the best run of its sweep."""
     best: dict[str, dict[str, Any]] = {}
-    for row in _rows_of(sweep_jobs(base, range(1), out), out / "lr_sweep.jsonl"):
+    for row in (*_swept(base, out), *_decayed(base, out)):
         method = row["variant"].split(", ")[0]
         if "thresholds" in row and row["val_mAP"] > best.get(method, {"val_mAP": -1})["val_mAP"]:
             best[method] = row
     return {method: tuple(row["thresholds"]) for method, row in best.items()}
+
+
+def best_decays(base: TrainConfig, out: Path) -> dict[str, float]:
+    """The weight decay with the best val mAP of each method, at its learning rate."""
+    found: dict[str, dict[float, float]] = {}
+    for row in _decayed(base, out):
+        method, decay = row["variant"].split(", ")
+        found.setdefault(method, {})[float(decay)] = row["val_mAP"]
+    return {method: max(scores, key=scores.get) for method, scores in found.items()}
+
+
+def _swept(base: TrainConfig, out: Path) -> list[dict[str, Any]]:
+    return _rows_of(sweep_jobs(base, range(1), out), out / "lr_sweep.jsonl")
+
+
+def _decayed(base: TrainConfig, out: Path) -> list[dict[str, Any]]:
+    path = out / "decay.jsonl"
+    return _rows_of(decay_jobs(base, range(1), out), path) if path.exists() else []
 
 
 def reference_run(base: TrainConfig, out: Path) -> TrainConfig:
@@ -324,9 +365,9 @@ def reference_run(base: TrainConfig, out: Path) -> TrainConfig:
 
     It holds half of the training images out: with fewer, few pairs have images enough.
     """
-    rate = best_lrs(base, out).get("linear_probe", base.optim.lr)
-    changes = {"model.method": "linear_probe", "optim.lr": rate, "optim.seed": 0}
-    return change(base, {**changes, "data.val_fraction": 0.5})
+    probe = Variant("linear_probe", {"model.method": "linear_probe", "optim.seed": 0})
+    (tuned,) = _tuned([probe], base, out)
+    return change(base, {**tuned.changes, "data.val_fraction": 0.5, "data.test": False})
 
 
 def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:
@@ -336,12 +377,15 @@ def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:
 
 
 def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Variant]:
-    """The variants, each at its method's learning rate of the sweep if there is one."""
-    rates = best_lrs(base, out)
+    """The variants, each at its method's learning rate and weight decay, where val chose them."""
+    rates, decays = best_lrs(base, out), best_decays(base, out)
     tuned = []
     for variant in variants:
-        lr = rates.get(variant.changes.get("model.method", BASE), base.optim.lr)
-        tuned.append(dataclasses.replace(variant, changes={"optim.lr": lr, **variant.changes}))
+        method = variant.changes.get("model.method", BASE)
+        chosen = {"optim.lr": rates.get(method, base.optim.lr)}
+        if method in decays:
+            chosen["optim.weight_decay"] = decays[method]
+        tuned.append(dataclasses.replace(variant, changes={**chosen, **variant.changes}))
     return tuned
 
 

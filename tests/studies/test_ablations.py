@@ -32,6 +32,7 @@ from mlvpt.studies.ablations import (
     best_pool,
     block_jobs,
     change,
+    decay_jobs,
     group_jobs,
     pooling_jobs,
     scenes_base,
@@ -583,6 +584,16 @@ def test_final_runs_on_photographs_take_rate_and_thresholds_of_the_sweep(tmp_pat
     assert job.config.optim.lr == 0.02
     assert job.config.data.hold_out is False
     assert job.thresholds == (0.9,) * 10
+
+
+def test_every_method_takes_the_weight_decay_that_val_prefers(tmp_path):
+    base = change(tiny_base(), {"data.name": "manifest", "data.root": "mine.csv"})
+    for job in decay_jobs(base, [0], tmp_path):
+        method, decay = job.variant.split(", ")
+        value = 0.9 if (method, decay) in {("mlvpt", "1"), ("bitfit", "0.1")} else 0.5
+        grid._append(tmp_path / "decay.jsonl", fake_row(job, val_mAP=value))
+    chosen = {j.variant: j.config.optim.weight_decay for j in baseline_jobs(base, [0], tmp_path)}
+    assert (chosen["mlvpt"], chosen["bitfit"], chosen["lora"]) == (1.0, 0.1, 0.01)
 
 
 def test_the_sweep_on_photographs_leaves_the_test_images_alone(tmp_path):
