@@ -167,8 +167,8 @@ def export(argv: list[str]) -> None:
     """`mlvpt export RUN`"""
     parser = parser_for("export")
     parser.add_argument("run", help="run folder, saved model, or Hugging Face repository id")
-    parser.add_argument("--format", default="onnx", help="onnx or torch")
-    parser.add_argument("--output", type=Path, help="default: model.onnx or model.pt2 in the run")
+    parser.add_argument("--format", default="onnx", help="onnx, torch or web")
+    parser.add_argument("--output", type=Path, help="default: model.onnx, .pt2 or .bin in the run")
     options = parser.parse_args(argv)
     from mlvpt.inference.export import FORMATS, export_model
 
