@@ -2,7 +2,8 @@
 
 Trains ML-VPT and VPT-deep on DigitScenes as `mlvpt demo` does, exports both for the browser, and
 writes the handwriting that the figures draw with (the held-out pool) and the label counts that
-they group. A minute on one core.
+they group. The models themselves go to tests/book/live_models, where tests compare them with the
+page. A minute on one core.
 
     python data_prep/live_figures.py
 """
@@ -24,7 +25,9 @@ from mlvpt.studies.ablations import change, scenes_base
 from mlvpt.training.build import load_model
 from mlvpt.training.loop import train
 
-FOLDER = Path(__file__).parents[1] / "book" / "_static" / "live"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "book" / "_static" / "live"
+MODELS = ROOT / "tests" / "book" / "live_models"
 
 
 def main() -> None:
@@ -38,6 +41,7 @@ def main() -> None:
             run = Path(folder) / name
             train(change(scenes_base(), changes), run)
             models.append(load_model(run))
+            models[-1].save_pretrained(MODELS / changes["model.method"])
         difference = export_web(models, out / "model.bin", list(METHODS))
     print(f"{out / 'model.bin'}: half precision changes probabilities by {difference:.1e} at most")
     write_json(out / "digits.json", handwriting())

@@ -47,7 +47,7 @@ export async function draw({ model, el, base }) {
   const spoken = h("p.live-spoken", { role: "status" });
   const speed = h("p.live-speed");
   const tools = createTools();
-  const request = newestOnly(engine, (next) => {
+  const request = newestOnly(engine.run, (next) => {
     answer = next;
     refresh();
     model.set("answer", { ...answer, scene: encode(scene) });

@@ -48,6 +48,7 @@ export function createStage({ pool, onChange }) {
         height: `${(100 * height) / SIZE}%`,
         transform: `rotate(${item.angle}rad)`,
       });
+      button.dataset.digit = item.digit;
       button.setAttribute("aria-pressed", String(i === selected));
       button.setAttribute(
         "aria-label",

@@ -5,10 +5,9 @@ import { LoadError } from "./weights.js";
 
 const runner = new Runner();
 
-self.onmessage = async ({ data: { id, load, pixels } }) => {
+self.onmessage = async ({ data: { id, question } }) => {
   try {
-    if (load) self.postMessage({ id, manifest: await runner.load(load) });
-    else self.postMessage({ id, ...runner.run(pixels) });
+    self.postMessage({ id, answer: await runner.answer(question) });
   } catch (error) {
     self.postMessage({ id, problem: error.message, known: error instanceof LoadError });
   }
