@@ -28,7 +28,9 @@ VERSION = 1  # of the file's format; vit.js refuses another
 TOLERANCE = 1e-2  # largest difference of probabilities that rounding to half precision may make
 
 
-def export_web(models: Sequence[Any], path: str | Path, names: Sequence[str] | None = None) -> float:
+def export_web(
+    models: Sequence[Any], path: str | Path, names: Sequence[str] | None = None
+) -> float:
     """Write models that share a frozen backbone as `path` and a manifest beside it (.json).
 
     Args:

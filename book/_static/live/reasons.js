@@ -25,7 +25,7 @@ export function createReasons(manifest, model) {
       {},
       h("h4", {}, VIEWS[view]),
       group,
-      h("div.live-view-body", {}, picture, h("div", {}, h("p", {}, "logit ", logit), gates)),
+      h("div.live-view-body", {}, picture, h("div", {}, h("p", {}, "logit ", logit), h("small", {}, "gate: experts"), gates)),
     );
     return { view, element, group, picture, gates, logit };
   });
