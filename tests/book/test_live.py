@@ -324,9 +324,9 @@ def test_a_finger_drags_a_digit_on_a_small_screen(browser, address):
 
 def test_a_digit_dragged_off_the_scene_is_gone(browser, address):
     open_figures(browser, address)
-    drag(browser, item(browser, 2), -400, 0)
-    assert set(texts(browser, ".live-present .live-name")) == {"1", "3", "4"}
+    drag(browser, item(browser, 2), 0, -450)
     assert bars(browser)[0].tolist() == [10, 4]
+    assert set(texts(browser, ".live-present .live-name")) == {"1", "3", "4"}
 
 
 def test_a_digit_comes_from_the_palette_by_click_and_by_drag(browser, address):
@@ -499,16 +499,16 @@ def test_what_is_loaded_stays_below_a_megabyte_and_a_half(browser, address):
     assert 1_000_000 < loaded < 1_500_000
 
 
-def test_a_pass_takes_less_than_a_tenth_of_a_second(browser, address):
-    """A loose bound, for machines that do other things; 100 passes take a median of 20 ms."""
+def test_a_pass_takes_less_than_a_quarter_of_a_second(browser, address):
+    """A loose bound, for machines that do other things: two models take 20 ms on an idle one."""
     open_figures(browser, address)
     script = SETUP + (
         "const pixels = scenes.draw(scenes.decode(steps.FRONT_PAGE, pool), pool);"
         "const times = [];"
-        "for (let i = 0; i < 100; i++) times.push((await engine.run(pixels)).milliseconds);"
-        "return times.sort((a, b) => a - b)[50];"
+        "for (let i = 0; i < 40; i++) times.push((await engine.run(pixels)).milliseconds);"
+        "return times.sort((a, b) => a - b)[20];"
     )
-    assert run(browser, script) < 100
+    assert run(browser, script) < 250
 
 
 @pytest.mark.parametrize(("theme", "pixels"), SETTINGS)

@@ -22,8 +22,8 @@ export function h(tag, attributes = {}, ...children) {
 }
 
 /** A slider with its name before it and its value behind it. */
-export function slider({ label, min, max, step, value, show = String, oninput }) {
-  const output = h("output", {}, show(value));
+export function slider({ label, min, max, step, value, write = String, oninput }) {
+  const output = h("output", {}, write(value));
   const input = h("input", {
     type: "range",
     min,
@@ -31,14 +31,14 @@ export function slider({ label, min, max, step, value, show = String, oninput })
     step,
     value,
     oninput: () => {
-      output.textContent = show(+input.value);
+      output.textContent = write(+input.value);
       oninput(+input.value);
     },
   });
   const element = h("label.live-slider", {}, h("span", {}, label), input, output);
   const set = (next) => {
     input.value = next;
-    output.textContent = show(next);
+    output.textContent = write(next);
   };
   return { element, input, set };
 }

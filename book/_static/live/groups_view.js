@@ -42,7 +42,7 @@ export async function draw({ model, el, base }) {
     max: 5,
     step: 0.1,
     value: settings.tau,
-    show: (value) => value.toFixed(1),
+    write: (value) => value.toFixed(1),
     oninput: (value) => change({ tau: value }),
   });
   tau.input.setAttribute("aria-label", "tau, the root that tempers the counts");
@@ -65,12 +65,7 @@ export async function draw({ model, el, base }) {
     h(
       "div.live-columns.live-grouping",
       {},
-      h(
-        "figure.live-left",
-        {},
-        picture,
-        caption,
-      ),
+      h("figure.live-left", {}, picture, caption),
       h("div.live-right", {}, boards.co.element, boards.dc.element),
     ),
     spoken,
@@ -101,10 +96,10 @@ export async function draw({ model, el, base }) {
     paint(picture, affinity, found.co, names);
     picture.setAttribute("aria-label", `Affinities of the ${names.length} classes`);
     const both = [...new Set([...moved.co, ...moved.dc])];
-    const change = before ? ` ${moves(both)}` : "";
+    const who = before ? ` ${moves(both)}` : "";
     spoken.textContent =
       `${NAMES[data]}, \u03c4 = ${usedTau.toFixed(1)}: ${names.length} classes in ${nGroups} ` +
-      `groups per view.${change}`;
+      `groups per view.${who}`;
     before = found;
     model.set("answer", { co, dc, data, tau: usedTau, nGroups });
     model.save_changes?.();
@@ -230,7 +225,7 @@ function paint(canvas, affinity, groups, names) {
   context.globalAlpha = 1;
   context.strokeStyle = style.getPropertyValue("--live-accent").trim();
   context.lineWidth = 2;
-  for (let start = 0; start < n; ) {
+  for (let start = 0; start < n;) {
     let end = start;
     while (end < n && groups[order[end]] === groups[order[start]]) end++;
     const side = (end - start) * cell - 2;

@@ -25,7 +25,12 @@ export function createReasons(manifest, model) {
       {},
       h("h4", {}, VIEWS[view]),
       group,
-      h("div.live-view-body", {}, picture, h("div", {}, h("p", {}, "logit ", logit), h("small", {}, "gate: experts"), gates)),
+      h(
+        "div.live-view-body",
+        {},
+        picture,
+        h("div", {}, h("p", {}, "logit ", logit), h("small", {}, "gate: experts"), gates),
+      ),
     );
     return { view, element, group, picture, gates, logit };
   });
@@ -56,7 +61,7 @@ export function createReasons(manifest, model) {
       const E = model.experts_per_group;
       const gates = [...found.gates.subarray(k * E, k * E + E)];
       card.gates.replaceChildren(
-        ...gates.map((gate, e) =>
+        ...gates.map((gate) =>
           h("span", { style: { flexGrow: gate } }, gate > 0.14 ? `${percent(gate)}` : ""),
         ),
       );

@@ -186,7 +186,7 @@ export async function draw({ model, el, base }) {
       max: MOST_NOISE,
       step: 0.01,
       value: 0,
-      show: (value) => value.toFixed(2),
+      write: (value) => value.toFixed(2),
       oninput: (value) => change({ ...scene, noise: value }, selected, true),
     });
     const undo = button("Undo", "Take the last change back", () => show(past.pop()));
@@ -227,9 +227,7 @@ export async function draw({ model, el, base }) {
       own.forEach((each) => (each.disabled = !current));
       swap.disabled = !current || !(current.digit in LOOK_ALIKES);
       swap.textContent =
-        current && current.digit in LOOK_ALIKES
-          ? `Swap for ${LOOK_ALIKES[current.digit]}`
-          : "Swap";
+        current && current.digit in LOOK_ALIKES ? `Swap for ${LOOK_ALIKES[current.digit]}` : "Swap";
       about.textContent = current ? `Selected: ${current.digit}` : "Select a digit, or drag one in";
       undo.disabled = past.length === 0;
       clear.disabled = scene.items.length === 0;
@@ -246,18 +244,16 @@ export async function draw({ model, el, base }) {
         if (digit === chosen || !context.includes(digit)) return;
         const title = `${digit} is a partner of ${chosen}: they are often seen together`;
         const label = `Remove partner ${digit}`;
-        buttons.push(
-          button(label, title, () => change(without(i), null, true)),
-        );
+        buttons.push(button(label, title, () => change(without(i), null, true)));
       });
-      const own = scene.items.findIndex(({ digit }) => digit === chosen);
-      if (own >= 0 && chosen in LOOK_ALIKES) {
+      const mine = scene.items.findIndex(({ digit }) => digit === chosen);
+      if (mine >= 0 && chosen in LOOK_ALIKES) {
         const digit = LOOK_ALIKES[chosen];
         const label = `Swap ${chosen} for its look-alike ${digit}`;
         buttons.push(
           button(label, `${chosen} and ${digit} exclude each other in training`, () => {
-            const image = scene.items[own].image % pool.byDigit[digit].length;
-            stage.change(own, { digit, image });
+            const image = scene.items[mine].image % pool.byDigit[digit].length;
+            stage.change(mine, { digit, image });
           }),
         );
       }

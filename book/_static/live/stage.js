@@ -67,8 +67,9 @@ export function createStage({ pool, onChange }) {
   function remove(i) {
     const items = scene.items.filter((_, j) => j !== i);
     onChange({ ...scene, items }, null, true);
-    (buttons[Math.min(i, items.length - 1)] || element.parentElement.querySelector("button"))
-      ?.focus();
+    (
+      buttons[Math.min(i, items.length - 1)] || element.parentElement.querySelector("button")
+    )?.focus();
   }
 
   function itemButton(i) {
@@ -185,7 +186,7 @@ export function createStage({ pool, onChange }) {
       const ghost = h("canvas.live-ghost", { width: 40, height: 40 });
       const image = Math.floor(Math.random() * pool.byDigit[digit].length);
       dragged = false;
-      const show = (next) => {
+      const carry = (next) => {
         dragged ||= Math.hypot(next.clientX - start.x, next.clientY - start.y) > 6;
         if (!dragged) return;
         const at = place(next);
@@ -202,12 +203,12 @@ export function createStage({ pool, onChange }) {
         } else if (scene !== before) onChange(before, null, false);
       };
       const end = () => {
-        button.removeEventListener("pointermove", show);
+        button.removeEventListener("pointermove", carry);
         ghost.remove();
         if (dragged) onChange(scene, selected, true);
       };
       button.setPointerCapture?.(event.pointerId);
-      button.addEventListener("pointermove", show);
+      button.addEventListener("pointermove", carry);
       button.addEventListener("pointerup", end, { once: true });
       button.addEventListener("pointercancel", end, { once: true });
     });

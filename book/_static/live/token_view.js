@@ -227,10 +227,5 @@ function strip(name, values, known, isNew = false) {
     context.fillStyle = value < 0 ? `rgb(1 115 178 / ${strength})` : `rgb(213 62 42 / ${strength})`;
     if (known) context.fillRect(i % columns, Math.floor(i / columns), 1, 1);
   });
-  return h(
-    `div.live-strip${isNew ? ".live-new" : ""}`,
-    {},
-    h("small", {}, name),
-    canvas,
-  );
+  return h(`div.live-strip${isNew ? ".live-new" : ""}`, {}, h("small", {}, name), canvas);
 }

@@ -214,7 +214,8 @@ export class WebModels {
       gelu(hidden);
       for (let d = 0; d < width; d++) {
         let sum = upBias[t * width + d];
-        for (let b = 0; b < bottleneck; b++) sum += hidden[b] * up[(t * bottleneck + b) * width + d];
+        for (let b = 0; b < bottleneck; b++)
+          sum += hidden[b] * up[(t * bottleneck + b) * width + d];
         out[t * width + d] += sum;
       }
     }
