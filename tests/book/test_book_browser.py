@@ -1,7 +1,6 @@
 """The built book in a real browser: run `make book` first. Outside addresses are blocked."""
 
 import functools
-import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,17 +8,12 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from browsing import served, until, visit, width
+from browsing import HTML, needs_book, served, until, visit, width
 
 ROOT = Path(__file__).parents[2]
-HTML = Path(os.environ.get("MLVPT_BOOK_HTML", ROOT / "_build" / "html"))
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 CHAPTER = "book/02_grouping"
-
-needs_book = pytest.mark.skipif(
-    not (HTML / f"{TOC['root']}.html").is_file(), reason="the book is not built: make book"
-)
 
 
 class Addresses(HTMLParser):

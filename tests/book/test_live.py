@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browsing import QuietHandler, served, until, visit, width
+from browsing import HTML, QuietHandler, needs_book, served, until, visit, width
 
 from mlvpt import group_labels
 from mlvpt.classifier import MultiLabelClassifier
@@ -564,3 +564,41 @@ def test_anywidget_form_runs_in_a_page_of_another_origin_as_in_a_notebook(browse
         )
         state = run(browser, script, address)
     assert state == ["ready", ["ML-VPT", "VPT-deep"]]
+
+
+# In the book
+
+PAGES = {"intro": "scene", "02_grouping": "groups", "04_experts": "token", "09_inside": "scene"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_chapters_hold_a_figure_with_a_still_for_readers_without_scripts(page):
+    notebook = json.loads((ROOT / "book" / f"{page}.ipynb").read_text(encoding="utf-8"))
+    (cell,) = [
+        "".join(c["source"]) for c in notebook["cells"] if "mlvpt-live" in "".join(c["source"])
+    ]
+    figure = PAGES[page]
+    assert f'data-figure="{figure}"' in cell
+    assert re.search(rf"!\[.{{60,}}\]\(_static/live/still_{figure}\.png\)", cell, re.DOTALL)
+    assert '<script src="../_static/live/start.js"></script>' in cell
+
+
+@needs_book
+@pytest.mark.parametrize(("theme", "pixels"), SETTINGS)
+@pytest.mark.parametrize("page", PAGES)
+def test_figures_come_alive_in_the_built_book(browser, page, theme, pixels):
+    width(browser, pixels)
+    scheme = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    browser.get_log("browser")
+    with served(HTML) as address:
+        visit(browser, f"{address}/book/{page}.html")
+        place = "document.querySelector('.mlvpt-live')"
+        browser.execute_script(f"{place}.scrollIntoView()")
+        until(browser, f"{place}.querySelector('.live')?.dataset.state === 'ready'")
+        assert browser.execute_script(f"return {place}.querySelector('p > img')") is None
+        if page == "intro":
+            assert bars(browser)[0].tolist() == [88, 53]
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= pixels
+    messages = [message for message in severe(browser) if "https://" not in message]
+    assert messages == []

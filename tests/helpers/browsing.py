@@ -1,14 +1,22 @@
 """A headless Chromium, a quiet web server for a folder, and waiting for a page."""
 
 import functools
+import os
 import shutil
 import threading
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
+HTML = Path(os.environ.get("MLVPT_BOOK_HTML", ROOT / "_build" / "html"))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+needs_book = pytest.mark.skipif(
+    not (HTML / "book" / "intro.html").is_file(), reason="the book is not built: make book"
+)
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -29,7 +29,7 @@ export function createReasons(manifest, model) {
         "div.live-view-body",
         {},
         picture,
-        h("div", {}, h("p", {}, "logit ", logit), h("small", {}, "gate: experts"), gates),
+        h("div", {}, h("p", {}, "logit ", logit), h("small", {}, "gate"), gates),
       ),
     );
     return { view, element, group, picture, gates, logit };

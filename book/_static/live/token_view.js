@@ -88,7 +88,7 @@ export async function draw({ model, el, base }) {
   );
   const shown = choose(
     "In the scene",
-    full.items.map((item, i) => [i, String(item.digit)]),
+    full.items.map((item, i) => [i, String(item.digit)]).sort((a, b) => a[1] - b[1]),
     (i) => {
       if (!state.hidden.delete(i)) state.hidden.add(i);
       ask();
