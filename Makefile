@@ -55,7 +55,7 @@ ablations: $(VENV)/.installed-all  ## all baselines and ablations on scenes, 5 s
 	$(VENV)/bin/mlvpt ablate all --seeds 5
 
 tables: $(VENV)/.installed-all  ## write the README's tables from results/ and the recipes
-	$(PYTHON) -m mlvpt.results.tables
+	$(PYTHON) -m mlvpt.studies.tables
 
 benchmark: $(VENV)/.installed-all  ## speed and memory of the prompted ViT, of the loop; time per chapter
 	$(PYTHON) benchmarks/prompted_vit.py

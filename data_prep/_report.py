@@ -61,6 +61,8 @@ def run(
     load: Callable[[Path, str], MultiLabelDataset],
     find: Mapping[str, str] | None = None,
     manual_step: Callable[[Path], str | None] = lambda root: None,
+    add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+    prepare: Callable[[argparse.Namespace], Mapping[str, Mapping[str, int]]] | None = None,
 ) -> int:
     """A whole script: parse, install what is not there, count; say what went wrong in a sentence.
 
@@ -73,6 +75,9 @@ def run(
         load: (root, split) -> data set, as training loads it.
         find: see `install`, by target.
         manual_step: what the user has still to do, or None.
+        add_options: adds the script's own options to the command line.
+        prepare: makes what is still missing after unpacking, and returns the counts to compare
+            with in place of `known`.
 
     Returns:
         Exit code: 0 complete and as published, 1 something to act on, 130 interrupted.
@@ -85,6 +90,7 @@ def run(
     parser.add_argument(
         "--keep-archives", action="store_true", help="do not remove archives after unpacking"
     )
+    add_options(parser)
     arguments = parser.parse_args(argv)
     root = arguments.root
     try:
@@ -97,6 +103,8 @@ def run(
                 base_url=arguments.base_url,
                 keep_archives=arguments.keep_archives,
             )
+        if prepare is not None:
+            known = prepare(arguments)
         differences = []
         for split, counts in known.items():
             differences += report(load(root, split), counts)

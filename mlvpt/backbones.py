@@ -1,7 +1,8 @@
 """Frozen Vision Transformers to prompt: any timm VisionTransformer, by name or from a file.
 
-Source of the weights' conventions: method.md's list of backbones (supervised ImageNet-1k and
--21k, MAE, MoCo v3, DINOv2), all of which timm builds with one class, `VisionTransformer`.
+Ma et al. (CVPR 2025, section 4.1) use weights of supervised ImageNet-1k and -21k, MAE, MoCo v3 and
+DINOv2, all of which timm builds with one class, `VisionTransformer`. Where each is read, before or
+after the final norm, follows the authors' release.
 """
 
 import difflib
@@ -10,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import timm
 import torch
@@ -28,6 +30,52 @@ SUPPORTED = (
     "vit_base_patch16_clip_224.openai, vit_base_patch16_siglip_224.webli, or 'scenes', the tiny "
     "one in the package."
 )
+
+
+class Origin(NamedTuple):
+    """Where the frozen weights of a backbone come from, and will come from again.
+
+    Attributes:
+        name: the timm name, or "scenes"; None for a built module.
+        source: "pretrained" or "random" weights by name, a "file", or a built "module".
+    """
+
+    name: str | None
+    source: str
+
+
+def build_backbone(
+    backbone: str | VisionTransformer,
+    *,
+    pretrained: bool = True,
+    image_size: int | Sequence[int] | None = None,
+    backbone_checkpoint: str | Path | None = None,
+) -> tuple[VisionTransformer, Origin]:
+    """Backbone of a classifier, from a name or as it is given, and where it comes from.
+
+    Args:
+        backbone: a timm name (see `create_backbone`) or a built VisionTransformer.
+        pretrained, image_size: see `create_backbone`; for a name.
+        backbone_checkpoint: `checkpoint` of `create_backbone`; for a name.
+
+    Raises:
+        InputError: the backbone is unknown or no VisionTransformer, or is built already and comes
+            with a size or a weight file.
+    """
+    if isinstance(backbone, str):
+        by_name = "pretrained" if pretrained else "random"
+        origin = Origin(backbone, by_name if backbone_checkpoint is None else "file")
+        vit = create_backbone(
+            backbone, pretrained=pretrained, image_size=image_size, checkpoint=backbone_checkpoint
+        )
+        return vit, origin
+    if image_size is not None or backbone_checkpoint is not None:
+        raise InputError(
+            "image_size and backbone_checkpoint go with the name of a backbone; a built one "
+            "has its size and its weights."
+        )
+    check_promptable(backbone)
+    return backbone, Origin(None, "module")
 
 
 def create_backbone(
@@ -115,11 +163,20 @@ def reads_after_norm(backbone: nn.Module) -> bool:
 
     After it for supervised ImageNet-1k and DINOv2 (and, ours, for all others); before it for
     ImageNet-21k, MAE and MoCo v3, whose final norm was not trained on a prompt-like use.
+
+    The family stands in timm's tag of the weights. A module without one, such as a
+    VisionTransformer made by hand, is read after the norm, and a logged warning says so.
     """
-    config = getattr(backbone, "pretrained_cfg", None) or {}
+    config = _config_dict(backbone)
     tag, architecture = config.get("tag") or "", config.get("architecture") or ""
     if tag.endswith("in21k") or (tag == "" and architecture.endswith("in21k")):
         return False
+    if tag == "" and architecture != "scenes":
+        _logger.warning(
+            "The backbone has no tag that tells how it was pre-trained, so its tokens are read "
+            "after the final norm (norm_output=True): give norm_output=False for weights of "
+            "ImageNet-21k, MAE or MoCo v3."
+        )
     return not (tag.startswith("mae") or tag.startswith("moco"))
 
 

@@ -1,8 +1,9 @@
-"""What every classifier of this package can do: name its trained part, predict, save, load."""
+"""The common class of all methods and its output: trained part, predicting, saving, loading."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
@@ -12,74 +13,129 @@ from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mlvpt.backbones import backbone_hash, check_promptable, create_backbone
+from mlvpt.backbones import Origin, backbone_hash
 from mlvpt.errors import InputError
 from mlvpt.files import atomic_path, read_json, sha256_of_file, write_json
 from mlvpt.images import eval_transform, normalize, to_rgb
 from mlvpt.labels import LabelGroups, check_class_names
+from mlvpt.prompts import PromptedViT
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
+
+
+@dataclass
+class Output:
+    """Logits of one forward pass. Fields that a method or a switched-off view lacks are None.
+
+    Attributes:
+        logits: (B, K) the prediction; of ML-VPT, the mean of the views' logits.
+        co_logits, dc_logits: (B, K) logits of the CO and the DC branch of ML-VPT.
+        co_gate_logits, dc_gate_logits: (B, K) auxiliary logits of the gates, trained, not used
+            for prediction.
+        co_gates, dc_gates: (B, K, E) weight of each expert for each class; rows sum to 1.
+    """
+
+    logits: Tensor
+    co_logits: Tensor | None = None
+    dc_logits: Tensor | None = None
+    co_gate_logits: Tensor | None = None
+    dc_gate_logits: Tensor | None = None
+    co_gates: Tensor | None = None
+    dc_gates: Tensor | None = None
 
 
 class MultiLabelClassifier(nn.Module, ModelHubMixin):
     """A (mostly) frozen Vision Transformer with a trained part that scores K classes.
 
-    Subclasses set `vit` (the timm VisionTransformer inside) and `options` (their own keyword
-    arguments, as JSON can hold them), and return from `forward` an object with `.logits` (B, K).
+    A method is a subclass, and known here as soon as it is defined: by its class name, which a
+    saved model records, and by the names that settings call it, given where it is defined as
+    `class VPT(..., methods=("vpt_shallow", "vpt_deep"))`. Its constructor calls
+    `mlvpt.backbones.build_backbone` and hands the result to this one. It sets `vit` (the timm
+    VisionTransformer inside) and `options` (its own keyword arguments, as JSON can hold them),
+    and returns an `Output` from `forward`.
 
     Args:
-        backbone: a timm name (see `create_backbone`) or a built VisionTransformer.
+        vit: the built backbone, of which only the normalisation of images is read here.
+        origin: where its weights come from.
         class_names: K names, in the order of the logits.
         groups: the label groups, for classifiers that use them.
-        pretrained, image_size, backbone_checkpoint: passed to `create_backbone` with a name.
 
     Raises:
-        InputError: the backbone is unknown or no VisionTransformer, or is built already and comes
-            with an option of `create_backbone`; names that are no K different strings.
+        InputError: names that are no K different strings.
 
     Attributes:
+        kinds: every subclass by its class name.
+        methods: every method by its name in the settings.
         mean, std: per channel, for images in [0, 1]: what the backbone was trained with. Set
             them to others before training, and they are saved and loaded with the model.
     """
 
+    kinds: ClassVar[dict[str, type["MultiLabelClassifier"]]] = {}
+    methods: ClassVar[dict[str, type["MultiLabelClassifier"]]] = {}
+
     vit: VisionTransformer
     options: dict[str, Any]
 
+    def __init_subclass__(cls, *, methods: Sequence[str] = (), **card: Any) -> None:
+        super().__init_subclass__(**card)
+        MultiLabelClassifier.kinds[cls.__name__] = cls
+        MultiLabelClassifier.methods.update(dict.fromkeys(methods, cls))
+
     def __init__(
         self,
-        backbone: str | VisionTransformer,
+        vit: VisionTransformer,
+        origin: Origin,
         class_names: Sequence[str],
         *,
         groups: LabelGroups | None = None,
-        pretrained: bool = True,
-        image_size: int | Sequence[int] | None = None,
-        backbone_checkpoint: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.class_names = check_class_names(class_names, len(class_names))
         self.groups = groups
         if not self.class_names:
             raise InputError("A classifier needs at least one class name.")
-        self.backbone_name = backbone if isinstance(backbone, str) else None
-        self.backbone_source = "module"  # where the frozen weights come from, and come from again
-        if isinstance(backbone, str):
-            by_name = "pretrained" if pretrained else "random"
-            self.backbone_source = by_name if backbone_checkpoint is None else "file"
-            backbone = create_backbone(
-                backbone,
-                pretrained=pretrained,
-                image_size=image_size,
-                checkpoint=backbone_checkpoint,
-            )
-        elif image_size is not None or backbone_checkpoint is not None:
-            raise InputError(
-                "image_size and backbone_checkpoint go with the name of a backbone; a built one "
-                "has its size and its weights."
-            )
-        check_promptable(backbone)
-        data = resolve_model_data_config(backbone)
+        self.backbone_name, self.backbone_source = origin
+        data = resolve_model_data_config(vit)
         self.mean, self.std = tuple(data["mean"]), tuple(data["std"])
-        self._built = [backbone]  # in a list, so that it is not registered twice as a submodule
+
+    @classmethod
+    def options_of(cls, config: Any) -> dict[str, Any]:
+        """The constructor's own keyword arguments in the settings of a model: none, by default.
+
+        Args:
+            config: a `mlvpt.training.config.ModelConfig`.
+        """
+        return {}
+
+    @classmethod
+    def from_config(
+        cls, config: Any, class_names: Sequence[str], groups: LabelGroups | None = None
+    ) -> "MultiLabelClassifier":
+        """A new model of this class, not yet trained, with the settings that concern it.
+
+        Args:
+            config: a `mlvpt.training.config.ModelConfig`: its backbone, pretrained, image_size,
+                backbone_checkpoint, and what `options_of` reads.
+            class_names: K names.
+            groups: the label groups, for classifiers that use them.
+
+        Raises:
+            InputError: the backbone is unknown, or an option does not fit.
+        """
+        return cls._make(
+            config.backbone,
+            class_names,
+            groups,
+            **cls.options_of(config),
+            pretrained=config.pretrained,
+            image_size=config.image_size,
+            backbone_checkpoint=config.backbone_checkpoint,
+        )
+
+    @property
+    def prompted_vit(self) -> PromptedViT | None:
+        """The frozen backbone with its prompts; None where the backbone itself is trained."""
+        return None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -135,13 +191,13 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         return found
 
     def trained_state(self) -> dict[str, Tensor]:
-        """What training made: the state without frozen parameters, on the CPU."""
+        """Trained parameters and buffers by name, without frozen parameters, on the CPU."""
         frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
         state = self.state_dict()
         return {n: t.detach().cpu().contiguous() for n, t in state.items() if n not in frozen}
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `trained_state` gave.
+        """Load a state that `trained_state` gave.
 
         Raises:
             InputError: names or shapes differ from this model's.
@@ -158,7 +214,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Everything but weights that is needed to build the model again, as JSON can hold it."""
+        """Settings that build the model again, without its weights, as JSON can hold them."""
         return {
             "format": FORMAT,
             "method": type(self).__name__,
@@ -216,9 +272,16 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             folder = _download(folder.as_posix(), **download)
         config = read_json(folder / CONFIG, "the model's configuration")
         weights = folder / WEIGHTS
-        if config.get("format") != FORMAT or config.get("method") not in _methods():
+        name = config.get("method")
+        if config.get("format") != FORMAT or not isinstance(name, str):
             raise InputError(
                 f"{folder / CONFIG} is not the configuration of a model of this package."
+            )
+        if name not in cls.kinds:
+            raise InputError(
+                f"{folder} holds a model of the class {name}, which is not defined yet: import "
+                "the module that defines it (mlvpt.model for MLVPT, mlvpt.baselines for the others "
+                "of this package)."
             )
         if not weights.is_file():
             raise InputError(f"{weights} is missing: save the model again, or restore the file.")
@@ -226,7 +289,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             raise InputError(
                 f"{weights} was altered after it was saved (its SHA-256 differs): restore it."
             )
-        kind = _methods()[config["method"]]
+        kind = cls.kinds[name]
         if not issubclass(kind, cls):
             raise InputError(f"{folder} holds a {kind.__name__}, not a {cls.__name__}.")
         source = config["backbone_source"]
@@ -239,9 +302,12 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
                 f"{folder} was trained on a weight file: give it as backbone_checkpoint=FILE."
             )
         size = tuple(config["image_size"])
-        model = kind._rebuild(
+        groups = config["groups"]
+        model = kind._make(
             config["backbone"] if backbone is None else backbone,
-            config,
+            config["class_names"],
+            None if groups is None else LabelGroups.from_dict(groups),
+            **config["options"],
             pretrained=source == "pretrained",
             image_size=size if backbone is None else None,
             backbone_checkpoint=backbone_checkpoint,
@@ -267,21 +333,15 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         return model.eval()
 
     @classmethod
-    def _rebuild(cls, backbone, config: dict[str, Any], **keywords: Any) -> "MultiLabelClassifier":
-        """Call the constructor with what `config` recorded. Classifiers without groups."""
-        return cls(backbone, config["class_names"], **config["options"], **keywords)
-
-
-def _methods() -> dict[str, type[MultiLabelClassifier]]:
-    """Every classifier class by name: the subclasses, and theirs."""
-    from mlvpt import baselines, model  # noqa: F401  defines the subclasses
-
-    found, waiting = {}, [MultiLabelClassifier]
-    while waiting:
-        for kind in waiting.pop().__subclasses__():
-            found[kind.__name__] = kind
-            waiting.append(kind)
-    return found
+    def _make(
+        cls,
+        backbone: str | VisionTransformer,
+        class_names: Sequence[str],
+        groups: LabelGroups | None,
+        **keywords: Any,
+    ) -> "MultiLabelClassifier":
+        """Call the constructor, of a classifier without groups unless a subclass says otherwise."""
+        return cls(backbone, class_names, **keywords)
 
 
 def _download(repository: str, **keywords: Any) -> Path:

@@ -3,50 +3,60 @@
 With C = Y^T Y the co-occurrence counts of the labels Y in {0, 1}^(N x K),
 
     S_ij = P(j | i) = C_ij / C_ii          conditional probability, diagonal 0
-    R    = S^(1 / root)                    element by element
+    R    = S^(1 / tau)                     element by element
     M+   = (R + R^T) / 2                   CO affinity: classes seen together
     M-   = 1 - M+, diagonal 0              DC affinity: classes that exclude each other
 
-and spectral clustering of M+ and M- gives the CO and the DC groups. The root (tau in the paper)
-tempers the skew of the counts; 2 reproduces the groups that the authors released for VOC2007.
+and spectral clustering of M+ and M- gives the CO and the DC groups. The root of order tau tempers
+the skew of the counts; tau = 2 reproduces the groups that the authors released for VOC2007.
 
 The embedding and the k-means are those of scikit-learn's `SpectralClustering` (a test compares
-them). Three things differ, so that a partition can be trusted to the last class:
-
-- The eigenvectors come from a dense solver. Label graphs are small, and an iterative solver may
-  miss one of several equal eigenvalues, which is what a disconnected graph has.
-- Classes are put in an order of their own before anything random happens, so that listing them
-  in another order cannot change who is grouped with whom.
-- k-means restarts 500 times. With 100, one seed in three misses the best partition of VOC2007
-  into 8 CO groups.
+them), with three differences, so that a partition can be trusted to the last class. Up to 500
+classes the eigenvectors come from a dense solver, since an iterative one may miss one of several
+equal eigenvalues. Classes are put in an order of their own before anything random happens. And
+k-means restarts 500 times: with 100, one seed in three misses the best 8 CO groups of VOC2007.
 
 Source: Ma, Xu, Xie, Wang, Sun, Zhao, "Correlative and Discriminative Label Grouping for
-Multi-Label Visual Prompt Tuning", CVPR 2025, section 3.2. The authors' code for this step was not
-released; tests/test_grouping.py says which of their groups this one reproduces.
-
-References:
-    [1] Ng, Jordan, Weiss, "On spectral clustering: analysis and an algorithm", NIPS 2001.
-    [2] von Luxburg, "A tutorial on spectral clustering", Statistics and Computing 17, 2007.
+Multi-Label Visual Prompt Tuning", CVPR 2025, section 3.2. Their code for this step was not
+released; mlvpt.studies.reproduction compares our groups with theirs.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
+from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from mlvpt.errors import InputError
-from mlvpt.labels import LabelGroups, check_class_names, check_targets
+from mlvpt.labels import (
+    LabelGroups,
+    check_affinity,
+    check_class_names,
+    check_counts,
+    check_n_groups,
+    check_seed,
+    check_targets,
+    check_tau,
+    check_taus,
+    number_groups,
+)
+from mlvpt.labels import random_groups as random_groups
+from mlvpt.labels import single_group as single_group
 
 CHUNK = 65536  # images counted at a time: a sum of so many ones is exact in float32
+DENSE = 500  # up to so many classes: dense eigenvectors in float64; above: iterative, float32
+RESTARTS = 500  # of k-means, for up to DENSE classes
 
 
 def cooccurrence_counts(targets: ArrayLike) -> np.ndarray:
-    """How many images show both class i and class j.
+    """Co-occurrence counts: how many images show both class i and class j.
 
     Args:
         targets: (N, K) of 1, 0 and -1; -1 (unknown) counts as absent.
@@ -63,16 +73,11 @@ def cooccurrence_counts(targets: ArrayLike) -> np.ndarray:
                [1, 1, 0],
                [0, 0, 1]])
     """
-    targets = check_targets(targets)
-    counts = np.zeros((targets.shape[1], targets.shape[1]), dtype=np.int64)
-    for start in range(0, len(targets), CHUNK):
-        present = (targets[start : start + CHUNK] == 1).astype(np.float32)
-        counts += (present.T @ present).astype(np.int64)
-    return counts
+    return _count(check_targets(targets), np.int64)
 
 
 def conditional_probabilities(counts: ArrayLike) -> np.ndarray:
-    """S_ij = P(j | i) = C_ij / C_ii, diagonal 0.
+    """Conditional probabilities S_ij = P(j | i) = C_ij / C_ii, diagonal 0.
 
     Args:
         counts: (K, K) co-occurrence counts.
@@ -81,8 +86,7 @@ def conditional_probabilities(counts: ArrayLike) -> np.ndarray:
         (K, K) float64 in [0, 1]. A class that never occurs has a zero row and column.
 
     Raises:
-        InputError: `counts` is not square, symmetric, of whole numbers >= 0, or two classes
-            share more images than one of them has.
+        InputError: `counts` is no count matrix, see `check_counts`.
 
     Example:
         >>> conditional_probabilities([[2, 1, 0], [1, 1, 0], [0, 0, 0]])
@@ -90,88 +94,141 @@ def conditional_probabilities(counts: ArrayLike) -> np.ndarray:
                [1. , 0. , 0. ],
                [0. , 0. , 0. ]])
     """
-    counts = _check_counts(counts)
-    images = np.diag(counts)[:, None]
-    conditional = np.divide(counts, images, out=np.zeros(counts.shape), where=images > 0)
-    np.fill_diagonal(conditional, 0.0)
-    return conditional
+    return _conditional(check_counts(counts), np.float64)
 
 
-def cooccurrence_affinity(counts: ArrayLike, root: float = 2.0) -> np.ndarray:
-    """M+: how strongly two classes occur together.
+def _root_is_tau(function: Callable) -> Callable:
+    """Version 0.1 called tau `root`: accept it for one version, with a warning."""
+
+    @functools.wraps(function)
+    def call(*args, **keywords):
+        if "root" in keywords:
+            message = f"{function.__name__} calls `root` `tau` now: the old name goes in 0.3."
+            warnings.warn(message, FutureWarning, stacklevel=2)
+            keywords["tau"] = keywords.pop("root")
+        return function(*args, **keywords)
+
+    return call
+
+
+@_root_is_tau
+def cooccurrence_affinity(counts: ArrayLike, tau: float = 2.0) -> np.ndarray:
+    """CO affinity M+: how strongly two classes occur together.
 
     Args:
         counts: (K, K) co-occurrence counts.
-        root: tau > 0; 1 leaves the probabilities as they are, larger lifts the rare pairs.
+        tau: order of the root, > 0; 1 keeps the probabilities, larger lifts the rare pairs.
 
     Returns:
-        (K, K) float64 in [0, 1], symmetric, diagonal 0. A class that never occurs has a zero row:
-        an isolated node.
+        (K, K) float64 in [0, 1], symmetric, diagonal 0. A class that never occurs has a zero row.
 
     Raises:
-        InputError: `counts` is no count matrix, or `root` is not a positive number.
+        InputError: `counts` is no count matrix, or `tau` is not a positive number.
 
     Example:
         >>> cooccurrence_affinity([[4, 1], [1, 1]])
         array([[0.  , 0.75],
                [0.75, 0.  ]])
     """
-    if not np.isscalar(root) or not np.isfinite(root) or root <= 0:
-        raise InputError(f"root must be a positive number, but is {root!r}.")
-    tempered = conditional_probabilities(counts) ** (1.0 / root)
-    return (tempered + tempered.T) / 2
+    return _affinity(check_counts(counts), check_tau(tau), np.float64)
 
 
-def exclusion_affinity(counts: ArrayLike, root: float = 2.0) -> np.ndarray:
-    """M-: how strongly two classes exclude each other, 1 - M+ off the diagonal.
+@_root_is_tau
+def exclusion_affinity(counts: ArrayLike, tau: float = 2.0) -> np.ndarray:
+    """DC affinity M-: how strongly two classes exclude each other, 1 - M+ off the diagonal.
 
-    Args:
-        counts: (K, K) co-occurrence counts.
-        root: tau > 0, as in `cooccurrence_affinity`.
+    Arguments and errors are those of `cooccurrence_affinity`.
 
     Returns:
-        (K, K) float64 in [0, 1], symmetric, diagonal 0. A class that never occurs excludes every
-        other class.
-
-    Raises:
-        InputError: as `cooccurrence_affinity`.
+        (K, K) float64 in [0, 1], symmetric, diagonal 0. A class that never occurs excludes all.
 
     Example:
         >>> exclusion_affinity([[4, 1], [1, 1]])
         array([[0.  , 0.25],
                [0.25, 0.  ]])
     """
-    affinity = 1.0 - cooccurrence_affinity(counts, root)
-    np.fill_diagonal(affinity, 0.0)
-    return affinity
+    return _excluding(cooccurrence_affinity(counts, tau))
 
 
+def spectral_groups(
+    affinity: ArrayLike,
+    n_groups: int,
+    seed: int = 0,
+    n_init: int | None = None,
+    class_names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Partition of K classes into groups of high mutual affinity, by spectral clustering.
+
+    Embeds class i as row i of D^(-1/2) V, where V holds the eigenvectors of D^(-1/2) A D^(-1/2)
+    with the `n_groups` largest eigenvalues and D the row sums of A, and runs k-means on the rows.
+    The row sum of a class without any affinity (an isolated node) is taken as 1, as scikit-learn
+    does; while G eigenvalues are positive, it sits at the origin.
+
+    Args:
+        affinity: (K, K), symmetric, >= 0. The diagonal is not read.
+        n_groups: G, 1 <= G <= K.
+        seed: of the k-means restarts.
+        n_init: k-means restarts; the partition of least inertia is kept. None: 500, fewer above
+            500 classes, and 10 from 3,500 classes on.
+        class_names: K different names. They only break ties: classes with the same affinities are
+            ordered by name, or else by position, and then permuting the classes may change which
+            of several equally good partitions is found.
+
+    Returns:
+        (K,) int64 in [0, G). Every group has a member. Group 0 is the largest; groups of equal
+        size are ordered by their class of strongest affinity, above 500 classes by first name.
+
+    Raises:
+        InputError: `affinity` is no such matrix, G is not in [1, K], or the names do not fit.
+
+    Source: Ma et al., section 3.2; Ng, Jordan, Weiss, "On spectral clustering", NIPS 2001.
+
+    Example:
+        >>> two_pairs = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0.0]])
+        >>> spectral_groups(two_pairs, n_groups=2)
+        array([0, 0, 1, 1])
+    """
+    affinity = check_affinity(affinity)
+    names = check_class_names(class_names, len(affinity))
+    n_groups = check_n_groups(n_groups, len(affinity))
+    return _spectral(affinity, n_groups, check_seed(seed), names, n_init=n_init)
+
+
+def spectral_embedding(affinity: ArrayLike, n_groups: int) -> np.ndarray:
+    """The points that `spectral_groups` clusters, (K, G) float64; arguments and errors as there."""
+    affinity = check_affinity(affinity)
+    return _embedding(affinity, check_n_groups(n_groups, len(affinity)))
+
+
+@_root_is_tau
 def group_labels(
     targets: ArrayLike | None = None,
     *,
     counts: ArrayLike | None = None,
     n_groups: int = 5,
-    root: float = 2.0,
+    tau: float | Sequence[float] = 2.0,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> LabelGroups:
     """The CO and DC groups of the classes, from training labels or from their counts.
 
+    10,000 classes of 20,000 images take under a minute and 2 GB.
+
     Args:
         targets: (N, K) of 1, 0 and -1; -1 (unknown) counts as absent. Or give `counts`.
         counts: (K, K) co-occurrence counts, in place of `targets`.
         n_groups: groups per view, 1 <= G <= K.
-        root: tau > 0, see `cooccurrence_affinity`.
+        tau: > 0, see `cooccurrence_affinity`; or a pair, the tau of CO and the tau of DC.
         seed: of the clustering.
         class_names: K different names.
 
     Returns:
-        LabelGroups. Permuting the classes permutes the groups and changes nothing else; classes
-        whose counts make them interchangeable need names for that, see `spectral_groups`.
+        LabelGroups. Permuting classes that have names permutes the groups and changes nothing
+        else; without names see `spectral_groups`.
 
     Raises:
-        InputError: labels or counts that cannot be used, none or both given, no positive label at
-            all, more groups than classes, wrong or repeated class names.
+        InputError: unusable labels or counts, none or both given, no positive label, more groups
+            than classes, wrong or repeated class names, a tau that is not positive.
 
     Example:
         >>> labels = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1]]
@@ -184,230 +241,109 @@ def group_labels(
     """
     if (targets is None) == (counts is None):
         raise InputError("Give either targets (N, K) or counts (K, K) to group_labels.")
-    counts = _check_counts(cooccurrence_counts(targets) if counts is None else counts)
+    counts = _count(check_targets(targets), np.int32) if counts is None else check_counts(counts)
     class_names = check_class_names(class_names, len(counts))
+    n_groups, seed = check_n_groups(n_groups, len(counts)), check_seed(seed)
+    tau_co, tau_dc = check_taus(tau)
     if not counts.any():
         raise InputError("No class is present in any image: there is nothing to group.")
-    return LabelGroups(
-        co=spectral_groups(
-            cooccurrence_affinity(counts, root), n_groups, seed, class_names=class_names
-        ),
-        dc=spectral_groups(
-            exclusion_affinity(counts, root), n_groups, seed, class_names=class_names
-        ),
-        n_groups=n_groups,
-        class_names=class_names,
-    )
-
-
-def random_groups(
-    n_classes: int, n_groups: int, seed: int, class_names: Sequence[str] | None = None
-) -> LabelGroups:
-    """Two independent random partitions with group sizes that differ by at most one.
-
-    The control for "does it matter which classes share a group?".
-
-    Example:
-        >>> groups = random_groups(10, 4, seed=0)
-        >>> sorted(np.bincount(groups.co).tolist())
-        [2, 2, 3, 3]
-    """
-    numbers = np.arange(n_classes) % check_n_groups(n_groups, n_classes)
-    rng = np.random.default_rng(seed)
-    return LabelGroups(rng.permutation(numbers), rng.permutation(numbers), n_groups, class_names)
-
-
-def single_group(n_classes: int, class_names: Sequence[str] | None = None) -> LabelGroups:
-    """Every class in one group, in both views: the method without grouping."""
-    everyone = np.zeros(n_classes, dtype=np.int64)
-    return LabelGroups(everyone, everyone, 1, class_names)
+    dtype = np.float64 if len(counts) <= DENSE else np.float32
+    affinity = _affinity(counts, tau_co, dtype)
+    co = _spectral(affinity, n_groups, seed, class_names)
+    if tau_dc != tau_co:
+        affinity = _affinity(counts, tau_dc, dtype)
+    dc = _spectral(affinity, n_groups, seed, class_names, exclusion=True)
+    return LabelGroups(co, dc, n_groups, class_names)
 
 
 def kmeans_groups(
-    embeddings: ArrayLike,
-    n_groups: int,
-    seed: int = 0,
-    class_names: Sequence[str] | None = None,
+    embeddings: ArrayLike, n_groups: int, seed: int = 0, class_names: Sequence[str] | None = None
 ) -> LabelGroups:
     """The k-means partition of label embeddings (K, d), as both views.
 
     The control for "do label statistics say more than the similarity of labels?".
+
+    Raises:
+        InputError: `embeddings` is not two-dimensional and finite, or G is not in [1, K].
+
+    Example:
+        >>> kmeans_groups([[0.0], [9.0], [0.1], [0.2]], n_groups=2).co
+        array([0, 1, 0, 0])
     """
-    groups = kmeans_partition(embeddings, n_groups, seed)
+    points = np.array(embeddings, dtype=np.float64)
+    if points.ndim != 2 or points.size == 0 or not np.isfinite(points).all():
+        raise InputError(
+            f"Embeddings must be finite numbers (K, d), but hold others or have {points.shape}."
+        )
+    n_groups, order = check_n_groups(n_groups, len(points)), np.lexsort(points.T[::-1])
+    groups = _kmeans(points, order, n_groups, check_seed(seed))
     return LabelGroups(groups, groups, n_groups, class_names)
 
 
-def _check_counts(counts: ArrayLike) -> np.ndarray:
-    counts = np.asarray(counts)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.size == 0:
-        raise InputError(f"Counts must be a (K, K) matrix, but have shape {counts.shape}.")
-    if counts.dtype.kind not in "biuf" or not np.isfinite(counts).all():
-        raise InputError("Counts must be whole numbers, but hold NaN or something else.")
-    if (counts < 0).any() or (counts != np.floor(counts)).any():
-        raise InputError("Counts must be whole numbers >= 0.")
-    if not np.array_equal(counts, counts.T):
-        raise InputError("Counts must be symmetric: (i, j) and (j, i) count the same images.")
-    if (counts > np.diag(counts)).any():
-        i, j = np.argwhere(counts > np.diag(counts))[0]
-        raise InputError(
-            f"Classes {i} and {j} share {counts[i, j]} images, but class {j} has only "
-            f"{counts[j, j]}: the diagonal must hold the images of each class."
-        )
-    return counts.astype(np.int64)
+# What follows trusts its arguments: the public functions above have checked them.
 
 
-def spectral_groups(
-    affinity: ArrayLike,
-    n_groups: int,
-    seed: int = 0,
-    n_init: int = 500,
-    class_names: Sequence[str] | None = None,
-) -> np.ndarray:
-    """Partition K classes into groups of high mutual affinity.
-
-    Embeds class i as row i of D^(-1/2) V, where V holds the eigenvectors of D^(-1/2) A D^(-1/2)
-    with the `n_groups` largest eigenvalues and D the row sums of A, and runs k-means on the rows.
-    The row sum of a class without any affinity (an isolated node) is taken as 1, as scikit-learn
-    does: its eigenvalue is 0, and while G eigenvalues are positive it sits at the origin.
-
-    Args:
-        affinity: (K, K), symmetric, >= 0. The diagonal is not read.
-        n_groups: G, 1 <= G <= K.
-        seed: of the k-means restarts.
-        n_init: k-means restarts; the partition of least inertia is kept.
-        class_names: K names, read only to break ties: classes whose place in the graph is
-            exactly the same are ordered by name, or without names by position. In the second
-            case permuting the classes may swap such interchangeable classes, nothing else.
-
-    Returns:
-        (K,) int64 in [0, G). Every group has a member. Group 0 is the largest; groups of equal
-        size are ordered by their most connected class.
-
-    Raises:
-        InputError: `affinity` is no such matrix, or G is not in [1, K].
-
-    Source: Ma et al., CVPR 2025, section 3.2; normalised spectral clustering of [1], [2].
-
-    Example:
-        >>> two_pairs = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0.0]])
-        >>> spectral_groups(two_pairs, n_groups=2)
-        array([0, 0, 1, 1])
-    """
-    affinity = _check_affinity(affinity)
-    n_groups = check_n_groups(n_groups, len(affinity))
-    order = _canonical_order(affinity, class_names)
-    embedding = _embedding(affinity[np.ix_(order, order)], n_groups)
-    groups = np.empty(len(affinity), dtype=np.int64)
-    groups[order] = number_groups(_kmeans(embedding, n_groups, seed, n_init), n_groups)
-    return groups
+def _count(targets: np.ndarray, dtype: type) -> np.ndarray:
+    n_images, n_classes = targets.shape
+    counts = np.zeros((n_classes, n_classes), dtype)
+    chunk = max(1, min(CHUNK, 2**24 // n_classes))  # bounds the memory of many classes
+    for start in range(0, n_images, chunk):
+        present = (targets[start : start + chunk] == 1).astype(np.float32)
+        n_pairs = (np.count_nonzero(present, axis=1).astype(float) ** 2).sum()
+        if n_classes > DENSE and n_pairs < counts.size / 16:  # a few labels per image
+            sparse = csr_array(present)
+            found = (sparse.T @ sparse).tocoo()
+            counts[found.row, found.col] += found.data.astype(dtype)
+        else:
+            np.add(counts, present.T @ present, out=counts, casting="unsafe")
+    return counts
 
 
-def kmeans_partition(
-    points: ArrayLike, n_groups: int, seed: int = 0, n_init: int = 500
-) -> np.ndarray:
-    """Partition K points by k-means, whatever order they are listed in.
-
-    Args:
-        points: (K, d), finite.
-        n_groups: G, 1 <= G <= K.
-        seed: of the k-means restarts.
-        n_init: k-means restarts.
-
-    Returns:
-        (K,) int64 in [0, G), numbered from the largest group. Every group has a member.
-
-    Raises:
-        InputError: `points` is not two-dimensional and finite, or G is not in [1, K].
-
-    Example:
-        >>> kmeans_partition([[0.0], [9.0], [0.1], [0.2]], n_groups=2)
-        array([0, 1, 0, 0])
-    """
-    points = np.array(points, dtype=np.float64)
-    if points.ndim != 2 or points.size == 0 or not np.isfinite(points).all():
-        raise InputError(
-            f"Embeddings must be a (K, d) array of finite numbers, but have shape {points.shape} "
-            "or hold NaN or infinity."
-        )
-    n_groups = check_n_groups(n_groups, len(points))
-    order = np.lexsort(points.T[::-1])
-    groups = np.empty(len(points), dtype=np.int64)
-    groups[order] = number_groups(_kmeans(points[order], n_groups, seed, n_init), n_groups)
-    return groups
+def _conditional(counts: np.ndarray, dtype: type) -> np.ndarray:
+    images = np.diag(counts)[:, None]
+    conditional = np.zeros(counts.shape, dtype)
+    np.divide(counts, images, out=conditional, where=images > 0, casting="same_kind")
+    np.fill_diagonal(conditional, 0)
+    return conditional
 
 
-def check_n_groups(n_groups: int, n_classes: int) -> int:
-    """The number of groups as an int, if `n_classes` classes can be split so."""
-    if isinstance(n_groups, bool) or not isinstance(n_groups, Integral) or n_groups < 1:
-        raise InputError(f"n_groups must be a whole number of at least 1, but is {n_groups!r}.")
-    if n_groups > n_classes:
-        raise InputError(
-            f"{n_classes} classes cannot fill {n_groups} groups: choose n_groups <= {n_classes}."
-        )
-    return int(n_groups)
-
-
-def number_groups(labels: np.ndarray, n_groups: int) -> np.ndarray:
-    """Renumber groups from the largest down, and fill the empty ones.
-
-    Equal sizes are ordered by first member. Points that coincide leave k-means with fewer
-    clusters than asked; then the last member of the largest group starts a new one.
-    """
-    members = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
-    while len(members) < n_groups:
-        members.append([max(members, key=len).pop()])
-    groups = np.empty(len(labels), dtype=np.int64)
-    for number, group in enumerate(sorted(members, key=lambda group: (-len(group), group[0]))):
-        groups[group] = number
-    return groups
-
-
-def _check_affinity(affinity: ArrayLike) -> np.ndarray:
-    affinity = np.array(affinity, dtype=np.float64)
-    if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1] or affinity.size == 0:
-        raise InputError(f"An affinity must be a (K, K) matrix, but has shape {affinity.shape}.")
-    if not np.isfinite(affinity).all() or (affinity < 0).any():
-        raise InputError("An affinity must hold finite numbers >= 0.")
-    if not np.array_equal(affinity, affinity.T):
-        raise InputError("An affinity must be symmetric: pass (A + A.T) / 2.")
-    np.fill_diagonal(affinity, 0.0)
+def _affinity(counts: np.ndarray, tau: float, dtype: type) -> np.ndarray:
+    """M+, in one (K, K) array: the mean of both directions is taken in place, block by block."""
+    affinity = _conditional(counts, dtype)
+    affinity **= 1.0 / tau
+    for start in range(0, len(affinity), 1024):
+        rows = affinity[start : start + 1024, start:]
+        columns = affinity[start:, start : start + 1024]
+        mean = (rows + columns.T) / 2
+        rows[:], columns[:] = mean, mean.T
     return affinity
 
 
-def _canonical_order(affinity: np.ndarray, class_names: Sequence[str] | None) -> np.ndarray:
-    """An order of the classes that does not depend on how they were listed, (K,).
-
-    Colour refinement: classes are told apart by their sorted affinities, then by whom they have
-    them with, until nothing more can be told apart. Of classes that are still tied, one is set
-    apart and the refinement goes on. Most connected class first.
-    """
-    n_classes = len(affinity)
-    if class_names is not None and len(class_names) != n_classes:
-        raise InputError(f"{len(class_names)} class names were given for {n_classes} classes.")
-    tie_break = np.argsort(np.argsort(class_names)) if class_names is not None else None
-    rank = np.zeros(n_classes, dtype=np.int64)
-    while True:
-        rank = _refine(affinity, rank)
-        cells, sizes = np.unique(rank, return_counts=True)
-        if len(cells) == n_classes:
-            return np.argsort(rank)
-        tied = np.flatnonzero(rank == cells[sizes > 1][0])
-        first = tied[0] if tie_break is None else tied[np.argmin(tie_break[tied])]
-        rank = 2 * rank + 1
-        rank[first] -= 1
+def _excluding(affinity: np.ndarray) -> np.ndarray:
+    return 1.0 - affinity - np.eye(len(affinity), dtype=affinity.dtype)
 
 
-def _refine(affinity: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Split classes of equal rank by their affinities to each rank, until stable."""
-    n_cells = 0
-    while n_cells < len(np.unique(rank)):
-        n_cells = len(np.unique(rank))
-        ranks = np.broadcast_to(rank, affinity.shape)
-        columns = np.lexsort((ranks, -affinity), axis=-1)  # (K, K): strongest neighbour first
-        strengths = np.take_along_axis(-affinity, columns, axis=-1)
-        keys = np.column_stack([rank, strengths, np.take_along_axis(ranks, columns, axis=-1)])
-        rank = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
-    return rank
+def _spectral(
+    affinity: np.ndarray,
+    n_groups: int,
+    seed: int,
+    names: Sequence[str] | None,
+    *,
+    exclusion: bool = False,
+    n_init: int | None = None,
+) -> np.ndarray:
+    """The groups of `affinity`, which is M+; with `exclusion` those of M-."""
+    ranks = np.arange(len(affinity)) if names is None else np.argsort(np.argsort(names))
+    if len(affinity) > DENSE:
+        embedding = _large_embedding(affinity, n_groups, ranks, exclusion)
+        return _kmeans(embedding, np.argsort(ranks), n_groups, seed, n_init)
+    if exclusion:
+        affinity = _excluding(affinity)
+    # By the strongest neighbour, then the second strongest, and so on; ties by name.
+    order = np.lexsort([ranks, *np.sort(-affinity, axis=1).T[::-1]])
+    embedding = np.empty((len(affinity), n_groups))
+    embedding[order] = _embedding(affinity[np.ix_(order, order)], n_groups)
+    return _kmeans(embedding, order, n_groups, seed, n_init)
 
 
 def _embedding(affinity: np.ndarray, n_components: int) -> np.ndarray:
@@ -417,13 +353,48 @@ def _embedding(affinity: np.ndarray, n_components: int) -> np.ndarray:
     scale = 1.0 / np.sqrt(np.where(degree > 0, degree, 1.0))
     _, vectors = np.linalg.eigh(scale[:, None] * affinity * scale)  # eigenvalues ascend
     embedding = scale[:, None] * vectors[:, ::-1][:, :n_components]
-    # The last bits depend on the BLAS and its threads. Without them, they cannot choose between
-    # partitions that are equally good.
+    # The last bits depend on the BLAS and its threads, which must not choose the partition.
     return embedding.round(10)
 
 
-def _kmeans(points: np.ndarray, n_groups: int, seed: int, n_init: int) -> np.ndarray:
-    with warnings.catch_warnings():
+def _large_embedding(
+    affinity: np.ndarray, n_components: int, ranks: np.ndarray, exclusion: bool
+) -> np.ndarray:
+    """Rows of D^(-1/2) V, (K, n_components), from products with M+ alone; M- is never built."""
+    n_classes = len(affinity)
+    if not exclusion and not affinity.any():  # no two classes meet: all are isolated nodes
+        return np.zeros((n_classes, n_components))
+    if n_components > n_classes // 4:  # so many eigenvectors are faster by the dense solver
+        return _embedding(_excluding(affinity) if exclusion else affinity, n_components)
+    matrix = csr_array(affinity) if np.count_nonzero(affinity) < affinity.size / 10 else affinity
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        vector = vector.reshape(-1)
+        found = (matrix @ vector.astype(affinity.dtype)).astype(np.float64)
+        return vector.sum() - vector - found if exclusion else found
+
+    degree = product(np.ones(n_classes))
+    scale = 1.0 / np.sqrt(np.where(degree > 0, degree, 1.0))
+    operator = LinearOperator(
+        affinity.shape, lambda v: scale * product(scale * v.reshape(-1)), dtype=np.float64
+    )
+    start = np.random.default_rng(0).random(n_classes)[ranks]  # follows the classes
+    basis = min(n_classes, max(4 * n_components, 80))
+    with threadpool_limits(1):  # many short products: threads wait for one another
+        _, vectors = eigsh(operator, n_components, which="LA", v0=start, ncv=basis, tol=1e-4)
+    return scale[:, None] * vectors[:, ::-1]
+
+
+def _kmeans(
+    points: np.ndarray, order: np.ndarray, n_groups: int, seed: int, n_init: int | None = None
+) -> np.ndarray:
+    """The best of `n_init` runs of k-means on the points taken in an order, numbered."""
+    if n_init is None:
+        n_init = int(np.clip(RESTARTS * (DENSE / len(points)) ** 2, 10, RESTARTS))
+    with warnings.catch_warnings(), threadpool_limits(1):  # for so few points more cost time
         # Points that coincide make fewer clusters than asked: number_groups fills the others.
         warnings.simplefilter("ignore")
-        return KMeans(n_groups, n_init=n_init, random_state=seed).fit_predict(points)
+        found = KMeans(n_groups, n_init=n_init, random_state=seed).fit_predict(points[order])
+    groups = np.empty(len(points), dtype=np.int64)
+    groups[order] = number_groups(found, n_groups)
+    return groups

@@ -153,46 +153,20 @@ def train_transform(name: str, image_size: ImageSize) -> Transform:
     return v2.Compose([to_tensor, *steps, v2.ToPureTensor()])
 
 
-def eval_transform(image_size: ImageSize, fit: str = "squash") -> Transform:
+def eval_transform(image_size: ImageSize) -> Transform:
     """The transform for evaluation and prediction: nothing random.
+
+    The image is squashed to the size whatever its proportions, so that no label is cut off, as in
+    the official release.
 
     Args:
         image_size: S, or (H, W).
-        fit: "squash" resizes to the size whatever the proportions, so no label is cut off (the
-            official release, our default). "crop" resizes the shorter side and takes the centre.
 
     Returns:
         A callable from PIL RGB (or uint8 (3, h, w)) to uint8 (3, H, W).
-
-    Raises:
-        InputError: unknown fit.
     """
-    size = height_width(image_size)
-    if fit == "squash":
-        steps = [v2.Resize(size, BILINEAR)]
-    elif fit == "crop":
-        steps = [CoverResize(size), v2.CenterCrop(size)]
-    else:
-        raise InputError(f"there is no fit {fit!r}: use squash or crop.")
-    return v2.Compose([v2.ToImage(), *steps, v2.ToPureTensor()])
-
-
-class CoverResize(torch.nn.Module):
-    """Resize, proportions kept, to the smallest image that covers (H, W)."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(3, h, w) to (3, >= H, >= W)."""
-        height, width = image.shape[-2:]
-        scale = max(self.size[0] / height, self.size[1] / width)
-        covering = [
-            max(round(height * scale), self.size[0]),
-            max(round(width * scale), self.size[1]),
-        ]
-        return v2.functional.resize(image, covering, BILINEAR)
+    resize = v2.Resize(height_width(image_size), BILINEAR)
+    return v2.Compose([v2.ToImage(), resize, v2.ToPureTensor()])
 
 
 def normalize(

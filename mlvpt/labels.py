@@ -1,14 +1,13 @@
-"""LabelGroups, two partitions of the classes, and the checks that labels and scores pass."""
+"""LabelGroups, two partitions of the classes, and the checks of labels, counts and scores."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,8 +48,8 @@ class LabelGroups:
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        co = _check_view("co", self.co, self.n_groups)
-        dc = _check_view("dc", self.dc, self.n_groups)
+        co = check_partition("co", self.co, self.n_groups)
+        dc = check_partition("dc", self.dc, self.n_groups)
         if len(co) != len(dc):
             raise InputError(f"co groups {len(co)} classes, but dc groups {len(dc)}.")
         names = check_class_names(self.class_names, len(co))
@@ -63,7 +62,7 @@ class LabelGroups:
 
     @property
     def n_classes(self) -> int:
-        """K."""
+        """The number of classes, K."""
         return len(self.co)
 
     @property
@@ -77,7 +76,7 @@ class LabelGroups:
         return _members(self.dc, self.n_groups)
 
     def to_dict(self) -> dict:
-        """What `from_dict` reads, of plain JSON types."""
+        """The groups as a dict of plain JSON types, which `from_dict` reads."""
         return {
             "n_groups": self.n_groups,
             "class_names": None if self.class_names is None else list(self.class_names),
@@ -101,32 +100,21 @@ class LabelGroups:
         return cls(content["co"], content["dc"], content["n_groups"], names)
 
     def to_json(self, path: str | os.PathLike) -> None:
-        """Write the groups; the file appears whole or not at all.
-
-        It holds a checksum of the rest, so that `from_json` notices a change.
-        """
-        content = self.to_dict()
-        write_json(path, {**content, "sha256": _checksum(content)})
+        """Write the groups as JSON; the file appears whole or not at all."""
+        write_json(path, self.to_dict())
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> LabelGroups:
-        """Read what `to_json` wrote, or a file of your own without the "sha256" entry.
+        """LabelGroups from a file with the entries of `to_dict`; other entries are not read.
 
         Raises:
-            InputError: the file is missing, incomplete, altered, or holds no label groups.
+            InputError: the file is missing, incomplete, or holds no label groups.
         """
         content = read_json(path, "the label groups")
-        checksum = content.pop("sha256", None) if isinstance(content, dict) else None
         try:
-            groups = cls.from_dict(content)
+            return cls.from_dict(content)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        if checksum is not None and checksum != _checksum(groups.to_dict()):
-            raise InputError(
-                f"{path} was altered after it was written. If that was on purpose, delete its "
-                '"sha256" entry.'
-            )
-        return groups
 
     def __eq__(self, other: object) -> bool:
         """Same partitions with the same numbers, and the same names."""
@@ -157,6 +145,44 @@ class LabelGroups:
         return "\n".join(lines)
 
 
+def random_groups(
+    n_classes: int, n_groups: int, seed: int, class_names: Sequence[str] | None = None
+) -> LabelGroups:
+    """Two independent random partitions with group sizes that differ by at most one.
+
+    The control for "does it matter which classes share a group?".
+
+    Example:
+        >>> groups = random_groups(10, 4, seed=0)
+        >>> sorted(np.bincount(groups.co).tolist())
+        [2, 2, 3, 3]
+    """
+    numbers = np.arange(n_classes) % check_n_groups(n_groups, n_classes)
+    rng = np.random.default_rng(check_seed(seed))
+    return LabelGroups(rng.permutation(numbers), rng.permutation(numbers), n_groups, class_names)
+
+
+def single_group(n_classes: int, class_names: Sequence[str] | None = None) -> LabelGroups:
+    """One group that holds every class, in both views: the method without grouping."""
+    everyone = np.zeros(n_classes, dtype=np.int64)
+    return LabelGroups(everyone, everyone, 1, class_names)
+
+
+def number_groups(labels: np.ndarray, n_groups: int) -> np.ndarray:
+    """The same groups numbered from the largest down, and the empty ones filled.
+
+    Equal sizes are ordered by first member. Points that coincide leave k-means with fewer
+    clusters than asked; then the last member of the largest group starts a new one.
+    """
+    members = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
+    while len(members) < n_groups:
+        members.append([max(members, key=len).pop()])
+    groups = np.empty(len(labels), dtype=np.int64)
+    for number, group in enumerate(sorted(members, key=lambda group: (-len(group), group[0]))):
+        groups[group] = number
+    return groups
+
+
 def check_class_names(names: Sequence[str] | None, n_classes: int) -> tuple[str, ...] | None:
     """The names as a tuple, if they are `n_classes` different strings; None stays None."""
     if names is None:
@@ -173,19 +199,32 @@ def check_class_names(names: Sequence[str] | None, n_classes: int) -> tuple[str,
     return names
 
 
-def _check_view(view: str, groups: Sequence[int], n_groups: int) -> np.ndarray:
+def check_partition(name: str, groups: ArrayLike, n_groups: int | None = None) -> np.ndarray:
+    """The group numbers as a read-only (K,) int64 array, if every group has a class.
+
+    Args:
+        name: what the message calls them.
+        groups: (K,) whole numbers from 0 to G - 1.
+        n_groups: G; None: one more than the largest number.
+
+    Raises:
+        InputError: not such a list, or a number that is missing or too large.
+    """
     try:
         groups = np.array(groups)
     except ValueError:  # lists of different lengths
         groups = np.array(None)
     if groups.ndim != 1 or groups.size == 0 or groups.dtype.kind not in "iu":
-        raise InputError(f"{view} must list the group number of each class, as whole numbers.")
+        raise InputError(f"{name} must list the group number of each class, as whole numbers.")
+    if n_groups is None:
+        n_groups = max(1, int(groups.max()) + 1)
     if isinstance(n_groups, bool) or not isinstance(n_groups, (int, np.integer)) or n_groups < 1:
         raise InputError(f"n_groups must be a whole number of at least 1, but is {n_groups!r}.")
-    if not np.array_equal(np.unique(groups), np.arange(n_groups)):
+    used = np.unique(groups)
+    if len(used) != n_groups or used[0] != 0 or used[-1] != n_groups - 1:
         raise InputError(
-            f"{view} must use every group number from 0 to {n_groups - 1} and no other, but uses "
-            f"{', '.join(map(str, np.unique(groups)))}."
+            f"{name} must use every group number from 0 to {n_groups - 1} and no other, but uses "
+            f"{', '.join(map(str, used[:20]))}{', ...' if len(used) > 20 else ''}."
         )
     groups = groups.astype(np.int64)
     groups.setflags(write=False)
@@ -194,10 +233,6 @@ def _check_view(view: str, groups: Sequence[int], n_groups: int) -> np.ndarray:
 
 def _members(groups: np.ndarray, n_groups: int) -> list[list[int]]:
     return [np.flatnonzero(groups == number).tolist() for number in range(n_groups)]
-
-
-def _checksum(content: dict) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def check_targets(targets: ArrayLike) -> np.ndarray:
@@ -230,17 +265,20 @@ def check_targets(targets: ArrayLike) -> np.ndarray:
         )
     if targets.dtype.kind not in "biuf":
         raise InputError(f"Labels must be numbers, but have type {targets.dtype}.")
-    valid = (targets == 0) | (targets == 1) | (targets == -1)
-    if not valid.all():
-        image, class_ = np.argwhere(~valid)[0]
-        raise InputError(
-            f"Labels must be 1, 0 or -1 (unknown), but image {image}, class {class_} has "
-            f"{targets[image, class_]}."
-        )
+    for start in range(0, len(targets), 4096):  # the memory of wide matrices stays bounded
+        part = targets[start : start + 4096]
+        valid = (part == 0) | (part == 1) | (part == -1)
+        if not valid.all():
+            image, class_ = np.argwhere(~valid)[0]
+            raise InputError(
+                f"Labels must be 1, 0 or -1 (unknown), but image {start + image}, class {class_} "
+                f"has {part[image, class_]}."
+            )
     return targets
 
 
 def check_scores(targets: ArrayLike, scores: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """The labels and scores as (N, K) arrays, if they have one shape and no score is NaN."""
     targets, scores = check_targets(targets), np.asarray(scores, dtype=np.float64)
     if targets.shape != scores.shape:
         raise InputError(
@@ -252,11 +290,13 @@ def check_scores(targets: ArrayLike, scores: ArrayLike, what: str) -> tuple[np.n
 
 
 def check_probabilities(probabilities: np.ndarray) -> None:
+    """Refuse probabilities outside [0, 1]."""
     if probabilities.min() < 0 or probabilities.max() > 1:
         raise InputError("Probabilities must lie in [0, 1]: apply a sigmoid to logits first.")
 
 
 def check_threshold(threshold: float | ArrayLike, n_classes: int) -> np.ndarray:
+    """The threshold as an array of shape () or (K,)."""
     threshold = np.asarray(threshold, dtype=np.float64)
     if threshold.shape not in ((), (n_classes,)) or np.isnan(threshold).any():
         raise InputError(
@@ -264,3 +304,75 @@ def check_threshold(threshold: float | ArrayLike, n_classes: int) -> np.ndarray:
             f"has shape {threshold.shape} or holds NaN."
         )
     return threshold
+
+
+def check_counts(counts: ArrayLike) -> np.ndarray:
+    """The co-occurrence counts as a (K, K) int64 array, if they can be counts of images.
+
+    Raises:
+        InputError: they are not square, symmetric, of whole numbers >= 0, or two classes share
+            more images than one of them has.
+    """
+    counts = np.asarray(counts)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.size == 0:
+        raise InputError(f"Counts must be a (K, K) matrix, but have shape {counts.shape}.")
+    if counts.dtype.kind not in "biuf" or not np.isfinite(counts).all():
+        raise InputError("Counts must be whole numbers, but hold NaN or something else.")
+    if (counts < 0).any() or (counts.dtype.kind == "f" and (counts != np.floor(counts)).any()):
+        raise InputError("Counts must be whole numbers >= 0.")
+    if not np.array_equal(counts, counts.T):
+        raise InputError("Counts must be symmetric: (i, j) and (j, i) count the same images.")
+    if (counts > np.diag(counts)).any():
+        i, j = np.argwhere(counts > np.diag(counts))[0]
+        raise InputError(
+            f"Classes {i} and {j} share {counts[i, j]} images, but class {j} has only "
+            f"{counts[j, j]}: the diagonal must hold the images of each class."
+        )
+    return counts.astype(np.int64, copy=False)
+
+
+def check_affinity(affinity: ArrayLike) -> np.ndarray:
+    """A copy of the affinity as (K, K) float64 with diagonal 0, if symmetric and >= 0."""
+    affinity = np.array(affinity, dtype=np.float64)
+    if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1] or affinity.size == 0:
+        raise InputError(f"An affinity must be a (K, K) matrix, but has shape {affinity.shape}.")
+    if not np.isfinite(affinity).all() or (affinity < 0).any():
+        raise InputError("An affinity must hold finite numbers >= 0.")
+    if not np.array_equal(affinity, affinity.T):
+        raise InputError("An affinity must be symmetric: pass (A + A.T) / 2.")
+    np.fill_diagonal(affinity, 0.0)
+    return affinity
+
+
+def check_tau(tau: float) -> float:
+    """The order of the root as a float, if it is a positive number."""
+    if isinstance(tau, bool) or not isinstance(tau, Real) or not 0 < tau < np.inf:
+        raise InputError(f"tau must be a positive number, but is {tau!r}.")
+    return float(tau)
+
+
+def check_taus(tau: float | Sequence[float]) -> tuple[float, float]:
+    """The tau of the CO view and of the DC view, from one number for both or from a pair."""
+    if np.ndim(tau) == 0:
+        return check_tau(tau), check_tau(tau)
+    if np.shape(tau) != (2,):
+        raise InputError(f"tau must be a number, or a pair for CO and DC, but is {tau!r}.")
+    return check_tau(tau[0]), check_tau(tau[1])
+
+
+def check_n_groups(n_groups: int, n_classes: int) -> int:
+    """The number of groups as an int, if `n_classes` classes can be split so."""
+    if isinstance(n_groups, bool) or not isinstance(n_groups, Integral) or n_groups < 1:
+        raise InputError(f"n_groups must be a whole number of at least 1, but is {n_groups!r}.")
+    if n_groups > n_classes:
+        raise InputError(
+            f"{n_classes} classes cannot fill {n_groups} groups: choose n_groups <= {n_classes}."
+        )
+    return int(n_groups)
+
+
+def check_seed(seed: int) -> int:
+    """The seed as an int, if numpy and scikit-learn accept it."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise InputError(f"The seed must be a whole number from 0 to 2^32 - 1, but is {seed!r}.")
+    return int(seed)

@@ -5,54 +5,46 @@ Multi-Label Visual Prompt Tuning", CVPR 2025, arXiv 2504.09990.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mlvpt.classifier import MultiLabelClassifier
+from mlvpt.backbones import build_backbone
+from mlvpt.classifier import MultiLabelClassifier, Output
 from mlvpt.errors import InputError
 from mlvpt.experts import GroupExperts
 from mlvpt.labels import LabelGroups
 from mlvpt.prompts import PromptedViT
 
+MLVPTOutput = Output  # the name in version 0.1
 
-@dataclass
-class MLVPTOutput:
-    """What one forward pass gives. A view that is switched off leaves its fields None.
-
-    Attributes:
-        logits: (B, K) the prediction, the mean of the views' logits.
-        co_logits, dc_logits: (B, K) logits of the CO and the DC branch.
-        co_gate_logits, dc_gate_logits: (B, K) auxiliary logits of the gates, trained, not used
-            for prediction.
-        co_gates, dc_gates: (B, K, E) weight of each expert for each class; rows sum to 1.
-    """
-
-    logits: Tensor
-    co_logits: Tensor | None = None
-    dc_logits: Tensor | None = None
-    co_gate_logits: Tensor | None = None
-    dc_gate_logits: Tensor | None = None
-    co_gates: Tensor | None = None
-    dc_gates: Tensor | None = None
+# keyword arguments that settings have under the same names
+OPTIONS = (
+    "experts_per_group",
+    "bottleneck",
+    "views",
+    "gate",
+    "depth",
+    "isolate_prompts",
+    "norm_output",
+)
 
 
-class MLVPT(MultiLabelClassifier):
+class MLVPT(MultiLabelClassifier, methods=("mlvpt",)):
     """A frozen Vision Transformer with prompt tokens per label group and experts per class.
 
     Args:
         backbone: a timm name, "scenes" for the tiny one in the package, or a built
-            VisionTransformer. See `mlvpt.backbones.create_backbone`.
+            VisionTransformer.
         groups: the CO and DC groups of the K classes.
         experts_per_group: E, prompt tokens of one group. Default 3, paper.
         bottleneck: hidden width of an expert's adapter. Default 5, official release.
         views: which partitions to use; both in the paper, one for ablations.
         gate: "dense", "mean" or "top1", see `GroupExperts`.
         depth, isolate_prompts, norm_output: see `PromptedViT`.
-        pretrained, image_size, backbone_checkpoint: see `create_backbone`.
+        source: `pretrained`, `image_size`, `backbone_checkpoint` of
+            `mlvpt.backbones.build_backbone`, with the name of a backbone.
 
     Raises:
         InputError: an option is unknown, or the backbone cannot be prompted.
@@ -76,28 +68,20 @@ class MLVPT(MultiLabelClassifier):
         bottleneck: int = 5,
         views: Sequence[str] = ("co", "dc"),
         gate: str = "dense",
-        depth: str = "deep",
+        depth: str | int = "deep",
         isolate_prompts: bool = True,
         norm_output: bool | None = None,
-        pretrained: bool = True,
-        image_size: int | Sequence[int] | None = None,
-        backbone_checkpoint: str | Path | None = None,
+        **source: Any,
     ) -> None:
         views = tuple(views)
         if views not in (("co", "dc"), ("co",), ("dc",)):
             raise InputError(f"views is {views}: choose ('co', 'dc'), ('co',) or ('dc',).")
         names = groups.class_names or tuple(f"class {k}" for k in range(len(groups.co)))
-        super().__init__(
-            backbone,
-            names,
-            groups=groups,
-            pretrained=pretrained,
-            image_size=image_size,
-            backbone_checkpoint=backbone_checkpoint,
-        )
+        vit, origin = build_backbone(backbone, **source)
+        super().__init__(vit, origin, names, groups=groups)
         tokens_per_view = groups.n_groups * experts_per_group
         self.backbone = PromptedViT(
-            self._built.pop(),
+            vit,
             len(views) * tokens_per_view,
             depth=depth,
             isolate_prompts=isolate_prompts,
@@ -127,11 +111,16 @@ class MLVPT(MultiLabelClassifier):
         }
 
     @property
+    def prompted_vit(self) -> PromptedViT:
+        """The frozen backbone with its prompts."""
+        return self.backbone
+
+    @property
     def vit(self) -> VisionTransformer:
         """The frozen timm model inside."""
         return self.backbone.backbone
 
-    def forward(self, images: Tensor) -> MLVPTOutput:
+    def forward(self, images: Tensor) -> Output:
         """Score every class in every image.
 
         Args:
@@ -145,7 +134,7 @@ class MLVPT(MultiLabelClassifier):
             branches.append(logits)
             fields |= {f"{view}_logits": logits, f"{view}_gate_logits": gate_logits}
             fields[f"{view}_gates"] = gates
-        return MLVPTOutput(logits=sum(branches) / len(branches), **fields)
+        return Output(logits=sum(branches) / len(branches), **fields)
 
     def attention(self, images: Tensor) -> Tensor:
         """Attention of every group's prompts on the patches: (B, views, G, h, w).
@@ -157,7 +146,9 @@ class MLVPT(MultiLabelClassifier):
         return maps.unflatten(1, shape).mean(dim=3)  # (B, views, G, E, h, w) -> (B, views, G, h, w)
 
     @classmethod
-    def _rebuild(cls, backbone, config: dict[str, Any], **keywords: Any) -> "MLVPT":
-        return cls(
-            backbone, LabelGroups.from_dict(config["groups"]), **config["options"], **keywords
-        )
+    def options_of(cls, config: Any) -> dict[str, Any]:
+        return {name: getattr(config, name) for name in OPTIONS}
+
+    @classmethod
+    def _make(cls, backbone, class_names, groups: LabelGroups, **keywords: Any) -> "MLVPT":
+        return cls(backbone, groups, **keywords)  # the groups carry the names

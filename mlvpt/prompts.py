@@ -39,8 +39,9 @@ class PromptedViT(nn.Module):
         backbone: a timm VisionTransformer. Its parameters are frozen, and it stays in eval mode
             whatever `train()` is called: dropout and stochastic depth never run.
         n_prompts: P, the prompt tokens per block; 0 for none.
-        depth: "deep" gives every block prompts of its own (L x P x D parameters), "shallow" adds
-            them once, before the first block (1 x P x D).
+        depth: which blocks have prompts. "deep" gives every block its own (L x P x D parameters),
+            a number n the last n blocks alone (n x P x D), and "shallow" adds prompts once, before
+            the first block, to be carried along (1 x P x D).
         isolate_prompts: prompts do not attend to other prompts; each sees itself and the image.
         read: "prompts" returns the P prompt tokens after the last block, "class" the class token
             alone, "patches" the patch tokens.
@@ -48,8 +49,9 @@ class PromptedViT(nn.Module):
             follows the official code for the backbone's family.
 
     Attributes:
-        prompts: (L or 1, P, D) parameter, drawn from U(-v, v) with v = sqrt(6 / (3 p^2 + D)) for
-            patches of p x p pixels.
+        prompts: (L, P, D) parameter, with n or 1 for L where fewer blocks have prompts; drawn from
+            U(-v, v) with v = sqrt(6 / (3 p^2 + D)) for patches of p x p pixels.
+        first: the first block that has prompts, counted from 0; see `lower`.
 
     Raises:
         InputError: the backbone is no VisionTransformer, an option is unknown, or "class" is read
@@ -61,14 +63,14 @@ class PromptedViT(nn.Module):
         backbone: VisionTransformer,
         n_prompts: int,
         *,
-        depth: str = "deep",
+        depth: str | int = "deep",
         isolate_prompts: bool = True,
         read: str = "prompts",
         norm_output: bool | None = None,
     ) -> None:
         super().__init__()
         check_promptable(backbone)
-        _check_option("depth", depth, ("deep", "shallow"))
+        n_layers = _n_layers(depth, len(backbone.blocks))
         _check_option("read", read, ("prompts", "class", "patches"))
         if n_prompts < 0 or (read == "prompts" and n_prompts == 0):
             raise InputError(f"n_prompts is {n_prompts}: give at least one prompt token to read.")
@@ -81,7 +83,9 @@ class PromptedViT(nn.Module):
         self.norm_output = reads_after_norm(backbone) if norm_output is None else norm_output
         self.grad_checkpointing = False
         self.embed_dim, self.n_prompts = backbone.embed_dim, n_prompts
-        n_layers = len(backbone.blocks) if depth == "deep" else 1
+        self.first = 0 if depth == "shallow" else len(backbone.blocks) - n_layers
+        if n_prompts == 0:  # nothing before the last block depends on what is trained
+            self.first = len(backbone.blocks) - 1
         bound = math.sqrt(6 / (3 * math.prod(backbone.patch_embed.patch_size) + self.embed_dim))
         self.prompts = nn.Parameter(
             torch.empty(n_layers, n_prompts, self.embed_dim).uniform_(-bound, bound),
@@ -112,25 +116,44 @@ class PromptedViT(nn.Module):
         """Read the prompted transformer, in prefix form where the blocks allow it.
 
         Args:
-            images: (B, 3, H, W) float, normalised as the backbone expects.
+            images: (B, 3, H, W) float, normalised as the backbone expects; or the (B, T, D) tokens
+                that `lower` made of them.
 
         Returns:
             (B, P, D) prompt tokens; (B, 1, D) for `read="class"`; (B, T - prefix, D) for "patches".
         """
         if not self.has_prefix_form:
             return self.forward_plain(images)
-        x = self.embed(images)  # (B, T, D)
-        if self.depth == "shallow":
+        x = images if self._are_tokens(images) else self.lower(images)  # (B, T, D)
+        if self.depth == "shallow" and self.n_prompts:
             return self._forward_shallow(x)
-        *blocks, last = self.backbone.blocks
-        *inputs, (prompts, extra) = self.block_inputs()
+        *blocks, last = self.backbone.blocks[self.first :]
+        *inputs, (prompts, extra) = self.block_inputs()[-len(blocks) - 1 :]
         for block, block_inputs in zip(blocks, inputs, strict=True):
             x = self._run(image_block, block, x, *block_inputs)
         x = self._run(last_block, last, x, prompts, extra, self._image_rows, self.isolate_prompts)
         return self._read_out(x)
 
+    def lower(self, images: Tensor) -> Tensor:
+        """Image tokens before the first block that has prompts: (B, 3, H, W) -> (B, T, D).
+
+        They depend on nothing that is trained, unless somebody trains the backbone's own weights,
+        so they are made without gradient, and can be made once and kept.
+
+        Raises:
+            InputError: the images are not of the backbone's size.
+        """
+        x = self.embed(images)  # (B, T, D)
+        blocks = self.backbone.blocks[: self.first]
+        wanted = images.requires_grad or any(p.requires_grad for p in blocks.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
+            for block in blocks:
+                known = has_prefix_form(block)
+                x = image_block(block, x, x.new_empty(0, self.embed_dim)) if known else block(x)
+        return x
+
     def block_inputs(self) -> list[tuple[Tensor, Tensor | None]]:
-        """What each block is given in deep prompting: prompts (P, D), and further key-values.
+        """What each prompted block is given: prompts (P, D), and further key-values.
 
         Key-values (M, H, d) join the keys and the values as they are; None here. A subclass may
         derive both from parameters of its own, see E2VPT.
@@ -139,13 +162,16 @@ class PromptedViT(nn.Module):
 
     def forward_plain(self, images: Tensor) -> Tensor:
         """The same result as the paper writes it: prompts among the tokens, timm's own blocks."""
-        x = self.embed(images)  # (B, T, D)
-        first = (
-            self.backbone.num_prefix_tokens
-        )  # class and register tokens stand before the prompts
+        if not self._are_tokens(images):
+            images = self.embed(images)
+            for block in self.backbone.blocks[: self.first]:
+                images = block(images)
+        x = images  # (B, T, D)
+        # class and register tokens stand before the prompts
+        first = self.backbone.num_prefix_tokens
         n_patches, n_prompts = x.shape[1] - first, self.n_prompts
         mask = self._mask(first, n_prompts, n_patches, x.device)
-        for i, block in enumerate(self.backbone.blocks):
+        for i, block in enumerate(self.backbone.blocks[self.first :]):
             if i < len(self.prompts):  # shallow prompts enter once and are then carried along
                 prompts = self.prompts[i].to(x.dtype).expand(len(x), -1, -1)  # (B, P, D)
                 x = torch.cat([x[:, :first], prompts, x[:, x.shape[1] - n_patches :]], dim=1)
@@ -175,12 +201,12 @@ class PromptedViT(nn.Module):
             (B, P, h, w) for an h x w grid of patches, the mean over heads. A prompt's weights on
             all tokens sum to 1; what is missing here went to class token, registers and prompts.
         """
-        if self.depth != "deep" or not self.has_prefix_form:
+        if self.depth == "shallow" or not self.has_prefix_form:
             raise InputError(
                 "Attention maps are read from deep prompts in timm's own attention blocks."
             )
-        x = self.embed(images)
-        *blocks, last = self.backbone.blocks
+        x = images if self._are_tokens(images) else self.lower(images)
+        *blocks, last = self.backbone.blocks[self.first :]
         *inputs, (prompts, key_values) = self.block_inputs()
         for block, block_inputs in zip(blocks, inputs, strict=True):
             x = image_block(block, x, *block_inputs)
@@ -193,6 +219,11 @@ class PromptedViT(nn.Module):
             scores = scores.masked_fill(~last_mask(len(prompts), n_shared, x), -math.inf)
         on_patches = scores.softmax(dim=-1).mean(dim=1)[..., -self.n_patches :]  # (B, P, patches)
         return on_patches.unflatten(-1, self.backbone.patch_embed.grid_size)  # (B, P, h, w)
+
+    def _are_tokens(self, images: Tensor) -> bool:
+        """Whether these are tokens that `lower` made, and no images."""
+        n_tokens = self.backbone.num_prefix_tokens + self.n_patches
+        return images.ndim == 3 and images.shape[1:] == (n_tokens, self.embed_dim)
 
     @property
     def n_patches(self) -> int:
@@ -271,6 +302,18 @@ def check_images(vit: VisionTransformer, images: Tensor) -> None:
             f"The backbone reads images of shape (B, {vit.in_chans}, {height}, {width}), not "
             f"{tuple(images.shape)}: resize them, or build the model with image_size=(H, W)."
         )
+
+
+def _n_layers(depth: str | int, n_blocks: int) -> int:
+    """How many blocks have prompts of their own."""
+    if isinstance(depth, int) and not isinstance(depth, bool) and 1 <= depth <= n_blocks:
+        return depth
+    if depth in ("deep", "shallow"):
+        return n_blocks if depth == "deep" else 1
+    raise InputError(
+        f"depth is {depth!r}: choose one of deep, shallow, or a number of blocks from 1 to "
+        f"{n_blocks}."
+    )
 
 
 def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
+from tiny_vits import tiny_vit
 
 from mlvpt.backbones import backbone_hash, check_promptable, create_backbone, reads_after_norm
 from mlvpt.errors import InputError
@@ -171,6 +172,25 @@ def test_tokens_are_read_before_or_after_the_norm_as_the_official_code_does(name
     with torch.device("meta"):
         vit = timm.create_model(name, pretrained=False, num_classes=0)
     assert reads_after_norm(vit) is after_norm
+
+
+@pytest.mark.parametrize("cfg", [None, {}, {"architecture": "vit_tiny_patch16_224", "tag": ""}])
+def test_a_built_backbone_of_unknown_family_is_read_after_the_norm_and_says_so(cfg, caplog):
+    vit = tiny_vit()
+    vit.pretrained_cfg = cfg
+    with caplog.at_level("WARNING"):
+        prompted = PromptedViT(vit, 2)
+    assert prompted.norm_output
+    assert len(caplog.messages) == 1
+    assert "after the final norm (norm_output=True)" in caplog.text
+
+
+def test_a_known_family_and_a_choice_of_ones_own_need_no_warning(caplog):
+    with caplog.at_level("WARNING"):
+        PromptedViT(create_backbone("scenes"), 2)
+        PromptedViT(create_backbone(TINY, pretrained=False), 2)
+        PromptedViT(tiny_vit(), 2, norm_output=False)
+    assert caplog.messages == []
 
 
 FAMILY_NAMES = [

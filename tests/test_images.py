@@ -133,10 +133,10 @@ def test_empty_foreign_and_missing_files_are_refused_with_their_path(tmp_path, c
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ([[1, 0, 2]], "row 0, column 2"),
-        ([[1, 0, float("nan")]], "row 0, column 2 is .*nan"),
+        ([[1, 0, 2]], "image 0, class 2 has 2"),
+        ([[1, 0, float("nan")]], "image 0, class 2 has nan"),
         ([[1, 0]], "2 columns but there are 3 class names"),
-        ([1, 0, 1], "matrix"),
+        ([1, 0, 1], r"\(N, K\) array"),
         ([[1, 0, 1], [0, 0, 0]], "1 images but 2 rows"),
     ],
 )
@@ -231,16 +231,14 @@ def test_none_is_the_evaluation_transform():
     assert torch.equal(train_transform("none", 20)(picture()), eval_transform(20)(picture()))
 
 
-def test_squash_keeps_the_whole_image_and_crop_its_proportions():
+def test_squash_keeps_the_whole_image():
     image = Image.new("RGB", (80, 40))
     image.paste("white", (0, 0, 20, 40))  # the left quarter is white
-    squashed, cropped = eval_transform(40)(image), eval_transform(40, fit="crop")(image)
-    assert squashed.float().mean() == pytest.approx(255 / 4, abs=3)
-    assert cropped.float().mean() == pytest.approx(0, abs=3)
+    assert eval_transform(40)(image).float().mean() == pytest.approx(255 / 4, abs=3)
 
 
-def test_crop_gives_the_exact_size_for_awkward_sides():
-    assert eval_transform((33, 47), fit="crop")(picture(101, 57)).shape == (3, 33, 47)
+def test_squash_gives_the_exact_size_for_awkward_sides():
+    assert eval_transform((33, 47))(picture(101, 57)).shape == (3, 33, 47)
 
 
 def test_a_scene_passes_the_none_transform_unchanged():
@@ -253,7 +251,6 @@ def test_a_scene_passes_the_none_transform_unchanged():
     ("call", "message"),
     [
         (lambda: train_transform("offical", 32), "no transform 'offical': use one of official"),
-        (lambda: eval_transform(32, fit="pad"), "no fit 'pad'"),
         (lambda: eval_transform((1, 2, 3)), "image size"),
         (lambda: normalize(torch.zeros(1, 3, 2, 2), (0.5,) * 3, (0.5,) * 3), "takes uint8"),
     ],

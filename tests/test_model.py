@@ -1,17 +1,22 @@
 """MLVPT as its user meets it: outputs, views, predict, save and load."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from tiny_vits import tiny_vit
 
-from mlvpt import MLVPT, LabelGroups
+from mlvpt import MLVPT, LabelGroups, MLVPTOutput
 from mlvpt.backbones import create_backbone
+from mlvpt.classifier import MultiLabelClassifier, Output
 from mlvpt.errors import InputError
 from mlvpt.losses import MLVPTLoss
+from mlvpt.training.build import build_model
+from mlvpt.training.config import ModelConfig
 
 NAMES = ("ant", "bee", "cat", "dog", "elk")
 GROUPS = LabelGroups(co=[0, 0, 1, 1, 2], dc=[0, 1, 2, 0, 1], n_groups=3, class_names=NAMES)
@@ -154,6 +159,55 @@ def test_a_configuration_that_is_not_ours_is_refused(tmp_path):
         MLVPT.from_pretrained(tmp_path, backbone=tiny_vit())
 
 
+def test_a_model_whose_class_is_not_defined_yet_names_what_to_import(tmp_path):
+    small_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "method": "Mine"}))
+    with pytest.raises(InputError, match="class Mine, which is not defined yet: import the module"):
+        MLVPT.from_pretrained(tmp_path, backbone=tiny_vit())
+
+
+def test_a_method_of_ones_own_is_built_and_loaded_once_its_class_is_defined(tmp_path, monkeypatch):
+    for registry in ("kinds", "methods"):  # put back what the class below changes
+        monkeypatch.setattr(MultiLabelClassifier, registry, dict(getattr(MLVPT, registry)))
+
+    class Own(MLVPT, methods=("own",)):
+        pass
+
+    config = ModelConfig(method="own", n_groups=3, experts_per_group=2)
+    model = build_model(config, GROUPS, NAMES)
+    model.save_pretrained(tmp_path)
+    assert type(model) is type(MultiLabelClassifier.from_pretrained(tmp_path)) is Own
+
+
+def test_every_option_of_the_settings_reaches_the_model():
+    options = {
+        "experts_per_group": 2,
+        "bottleneck": 3,
+        "views": ("dc",),
+        "gate": "mean",
+        "depth": "shallow",
+        "isolate_prompts": False,
+        "norm_output": False,
+    }
+    model = build_model(ModelConfig(**options, image_size=64), GROUPS, NAMES)
+    assert model.options == {**options, "views": ["dc"]}
+    assert model.image_size == (64, 64)
+
+
+def test_start_from_begins_ml_vpt_with_saved_weights(tmp_path):
+    settings = {"n_groups": 3, "experts_per_group": 2}
+    first = build_model(ModelConfig(**settings), GROUPS, NAMES).eval()
+    first.save_pretrained(tmp_path)
+    second = build_model(ModelConfig(**settings, start_from=str(tmp_path)), GROUPS, NAMES).eval()
+    images = torch.randn(2, 3, 48, 48)
+    assert torch.equal(second(images).logits, first(images).logits)
+
+
+def test_the_output_has_one_class_under_both_its_names():
+    assert type(small_model()(random_images())) is Output is MLVPTOutput
+
+
 def test_a_failed_save_leaves_the_old_model_whole(tmp_path, monkeypatch):
     model = small_model()
     model.save_pretrained(tmp_path)
@@ -275,6 +329,66 @@ def test_attention_has_a_map_per_view_and_group():
     assert maps.shape == (3, 2, 3, 4, 4)
     assert (maps >= 0).all()
     assert (maps.sum(dim=(-1, -2)) <= 1).all()
+
+
+def moco_v3_file(folder: Path) -> Path:
+    torch.manual_seed(0)
+    state = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32).state_dict()
+    state["norm.weight"] = torch.linspace(-2, 2, 192)
+    inner = {f"module.base_encoder.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": inner}, folder / "moco.pth.tar")
+    return folder / "moco.pth.tar"
+
+
+def tokens_by_hand(model: MLVPT, images: torch.Tensor) -> torch.Tensor:
+    """Prompt tokens after the last of timm's own blocks, before the final norm: (B, P, D)."""
+    vit, prompts = model.vit, model.backbone.prompts
+    x = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
+    for block, new in zip(vit.blocks, prompts, strict=True):
+        x = block(torch.cat([new.expand(len(x), -1, -1), x], dim=1))
+        tokens, x = x[:, : len(new)], x[:, len(new) :]
+    return tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "after_norm"),
+    [
+        ("vit_base_patch16_224.augreg_in1k", True),
+        ("vit_base_patch16_224.augreg_in21k_ft_in1k", True),
+        ("deit_base_patch16_224.fb_in1k", True),
+        ("vit_small_patch14_dinov2.lvd142m", True),
+        ("vit_base_patch16_224.augreg_in21k", False),
+        ("vit_base_patch16_224.mae", False),
+        ("moco_v3", False),
+    ],
+)
+def test_logits_come_from_tokens_before_or_after_the_norm_as_the_family_wants(
+    name, after_norm, tmp_path
+):
+    options = {"experts_per_group": 2, "isolate_prompts": False}
+    if name == "moco_v3":
+        source = {"image_size": 32, "backbone_checkpoint": moco_v3_file(tmp_path)}
+        model = MLVPT("vit_tiny_patch16_224", GROUPS, **options, **source).eval()
+        images = random_images()
+    else:
+        torch.manual_seed(0)
+        size = 28 if "14" in name else 32
+        shape = {"depth": 2, "embed_dim": 48, "num_heads": 4, "img_size": size}
+        vit = timm.create_model(name, pretrained=False, num_classes=0, **shape)
+        torch.nn.init.normal_(vit.norm.weight)  # far from 1, so that the norm cannot be missed
+        model = MLVPT(vit, GROUPS, **options).eval()
+        images = torch.randn(3, 3, size, size)
+    tokens = tokens_by_hand(model, images)
+    right, wrong = (model.vit.norm(tokens), tokens)[:: 1 if after_norm else -1]
+
+    def logits(read):
+        pairs = zip(model.experts.values(), read.chunk(2, dim=1), strict=True)
+        return sum(experts(part)[0] for experts, part in pairs) / 2
+
+    found = model(images).logits
+    torch.testing.assert_close(found, logits(right), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, logits(wrong), rtol=1e-2, atol=1e-3)
+    assert model.options["norm_output"] is after_norm
 
 
 def test_unknown_views_are_refused():

@@ -25,5 +25,13 @@ def test_importing_the_package_does_not_import_torch():
     assert done.stdout.strip() == "False"
 
 
+def test_the_common_class_imports_no_method():
+    code = "import sys, mlvpt.classifier; print([n for n in sys.modules if n.startswith('mlvpt.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "mlvpt.classifier" in done.stdout
+    assert "mlvpt.model" not in done.stdout
+    assert "mlvpt.baselines" not in done.stdout
+
+
 def test_version_is_that_of_the_metadata():
     assert mlvpt.__version__ == version("mlvpt")

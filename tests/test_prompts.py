@@ -63,7 +63,7 @@ def test_prefix_form_equals_plain_form_to_1e_10_in_float64(family, isolate):
 
 
 @pytest.mark.parametrize("read", ["prompts", "class", "patches"])
-@pytest.mark.parametrize("depth", ["deep", "shallow"])
+@pytest.mark.parametrize("depth", ["deep", "shallow", 1, 2])
 @pytest.mark.parametrize("isolate", [True, False])
 def test_forms_agree_for_every_depth_and_reading(depth, read, isolate):
     vit = tiny_vit(reg_tokens=2, init_values=0.5).double()
@@ -71,6 +71,53 @@ def test_forms_agree_for_every_depth_and_reading(depth, read, isolate):
     (fast, fast_grad), (plain, plain_grad) = both_forms(model, images_for(vit, dtype=torch.float64))
     torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(fast_grad, plain_grad, rtol=1e-10, atol=1e-10)
+
+
+def test_prompts_in_the_last_n_blocks_of_all_are_deep_prompts():
+    vit = tiny_vit(depth=3)
+    deep, last = PromptedViT(vit, 4), PromptedViT(vit, 4, depth=3)
+    last.load_state_dict(deep.state_dict())
+    assert torch.equal(last(images_for(vit)), deep(images_for(vit)))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_tokens_made_before_the_prompted_blocks_stand_for_the_images(plain):
+    vit = tiny_vit(depth=4, reg_tokens=1)
+    model = PromptedViT(vit, 3, depth=2)
+    forward = model.forward_plain if plain else model.forward
+    tokens = model.lower(images_for(vit))
+    assert model.prompts.shape == (2, 3, 24)
+    torch.testing.assert_close(forward(tokens), forward(images_for(vit)), rtol=1e-5, atol=1e-5)
+
+
+def test_blocks_below_the_prompts_equal_timms():
+    vit = tiny_vit(depth=4)
+    images = images_for(vit).double()
+    model = PromptedViT(vit.double(), 3, depth=2)
+    tokens = vit.forward_intermediates(
+        images,
+        indices=[1],
+        norm=False,
+        intermediates_only=True,
+        output_fmt="NLC",
+        return_prefix_tokens=True,
+    )[0]
+    patches, prefix = tokens
+    expected = torch.cat([prefix, patches], dim=1)
+    torch.testing.assert_close(model.lower(images), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_blocks_below_the_prompts_keep_nothing_for_the_backward_pass():
+    vit = tiny_vit(depth=4)
+    assert not PromptedViT(vit, 3, depth=1).lower(images_for(vit)).requires_grad
+
+
+def test_a_trained_weight_below_the_prompts_gets_its_gradient():
+    vit = tiny_vit(depth=3)
+    model = PromptedViT(vit, 3, depth=1)
+    vit.blocks[0].mlp.fc1.bias.requires_grad_()
+    model(images_for(vit)).sum().backward()
+    assert vit.blocks[0].mlp.fc1.bias.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -332,6 +379,8 @@ def test_wrong_image_size_names_both_sizes():
     [
         ({"n_prompts": 0}, "at least one prompt"),
         ({"n_prompts": 2, "depth": "middle"}, "depth is 'middle'"),
+        ({"n_prompts": 2, "depth": 0}, "a number of blocks from 1 to 3"),
+        ({"n_prompts": 2, "depth": 4}, "a number of blocks from 1 to 3"),
         ({"n_prompts": 2, "read": "all"}, "read is 'all'"),
     ],
 )

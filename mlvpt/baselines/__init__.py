@@ -1,4 +1,6 @@
-"""What ML-VPT is compared with: every method on the same backbone, loop, loss and data.
+"""Baselines that ML-VPT is compared with, on the same backbone, loop, loss and data.
+
+Below are the name of each in the settings, its class, and what it trains.
 
 linear_probe     LinearProbe      a linear head on the frozen feature
 full_finetuning  FullFineTuning   every weight
@@ -11,19 +13,11 @@ lora             LoRA             low-rank updates of the attention projections 
 query_head       QueryHead        one query per class on the frozen patches
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load_file
-
 from mlvpt.baselines.e2vpt import E2VPT
 from mlvpt.baselines.prompted import VPT, GateVPT, LinearProbe
 from mlvpt.baselines.query_head import QueryHead
 from mlvpt.baselines.tuned import BitFit, FullFineTuning, LoRA
-from mlvpt.classifier import WEIGHTS, MultiLabelClassifier
-from mlvpt.errors import InputError
-from mlvpt.training.config import ModelConfig
+from mlvpt.classifier import MultiLabelClassifier
 
 __all__ = [
     "BASELINES",
@@ -35,56 +29,20 @@ __all__ = [
     "LinearProbe",
     "LoRA",
     "QueryHead",
-    "build",
 ]
 
+# every baseline by its name in the settings, in the order of the studies
 BASELINES: dict[str, type[MultiLabelClassifier]] = {
-    "linear_probe": LinearProbe,
-    "full_finetuning": FullFineTuning,
-    "vpt_shallow": VPT,
-    "vpt_deep": VPT,
-    "gate_vpt": GateVPT,
-    "e2vpt": E2VPT,
-    "bitfit": BitFit,
-    "lora": LoRA,
-    "query_head": QueryHead,
-}
-
-
-def build(method: str, config: ModelConfig, class_names: Sequence[str]) -> MultiLabelClassifier:
-    """The baseline of that name, not yet trained.
-
-    Args:
-        method: a key of `BASELINES`.
-        config: backbone, pretrained, image_size, backbone_checkpoint, pool, n_prompts and
-            start_from are used.
-        class_names: K names.
-
-    Raises:
-        InputError: unknown method, or options that do not fit.
-
-    Example:
-        >>> build("vpt_deep", ModelConfig(n_prompts=4), ["cat", "dog"]).n_trainable
-        1730
-    """
-    if method not in BASELINES:
-        raise InputError(f"Unknown method {method!r}: choose mlvpt or {', '.join(BASELINES)}.")
-    options: dict[str, Any] = {} if method == "query_head" else {"pool": config.pool}
-    if method in ("vpt_shallow", "vpt_deep", "gate_vpt", "e2vpt"):
-        options["n_prompts"] = config.n_prompts
-    if method.startswith("vpt_"):
-        options["depth"] = method.removeprefix("vpt_")
-    model = BASELINES[method](
-        config.backbone,
-        class_names,
-        pretrained=config.pretrained,
-        image_size=config.image_size,
-        backbone_checkpoint=config.backbone_checkpoint,
-        **options,
+    name: MultiLabelClassifier.methods[name]
+    for name in (
+        "linear_probe",
+        "full_finetuning",
+        "vpt_shallow",
+        "vpt_deep",
+        "gate_vpt",
+        "e2vpt",
+        "bitfit",
+        "lora",
+        "query_head",
     )
-    if config.start_from is not None:
-        weights = Path(config.start_from) / WEIGHTS
-        if not weights.is_file():
-            raise InputError(f"start_from: {weights} is missing; give a folder of save_pretrained.")
-        model.load_trained_state(load_file(weights))
-    return model
+}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from mlvpt.errors import InputError
 
 
 class KeyValuePromptedViT(AttentionPromptedViT):
-    """Deep prompts, masked token by token and segment by segment, and key-value prompts.
+    """A PromptedViT with deep prompts under masks of tokens and segments, and key-value prompts.
 
     Every attention gets further keys and values of its own, one parameter for both, which no
     projection of the backbone touches:
@@ -57,7 +58,7 @@ class KeyValuePromptedViT(AttentionPromptedViT):
         return list(zip((by_segment * mask[..., None]).flatten(-2), self.key_values, strict=True))
 
 
-class E2VPT(FrozenPooledClassifier):
+class E2VPT(FrozenPooledClassifier, methods=("e2vpt",)):
     """Visual prompts and key-value prompts in a frozen backbone; pruning and rewinding.
 
     Two phases, with the usual training loop in each:
@@ -73,8 +74,8 @@ class E2VPT(FrozenPooledClassifier):
         n_prompts: P.
         n_key_values: P_kv, default 5, official code.
         n_segments: S, segments of a prompt, default 16, official code.
-        backbone, class_names, pool, source: see `PooledClassifier`. The paper reads the class
-            token.
+        backbone, class_names, shared (pool and the backbone's source): see
+            `FrozenPooledClassifier`. The paper reads the class token.
 
     Source: Han et al., "E2VPT: An Effective and Efficient Approach for Visual Prompt Tuning",
     ICCV 2023. Ours: a segment is a run of neighbouring dimensions, and masks are not trained in
@@ -89,21 +90,19 @@ class E2VPT(FrozenPooledClassifier):
         n_prompts: int = 30,
         n_key_values: int = 5,
         n_segments: int = 16,
-        pool: str | None = None,
-        **source: Any,
+        **shared: Any,
     ) -> None:
-        super().__init__(backbone, class_names, pool=pool, **source)
-        self.options |= {
-            "n_prompts": n_prompts,
-            "n_key_values": n_key_values,
-            "n_segments": n_segments,
-        }
-        self.prompt(
-            n_prompts, KeyValuePromptedViT, n_key_values=n_key_values, n_segments=n_segments
-        )
+        own = {"n_prompts": n_prompts, "n_key_values": n_key_values, "n_segments": n_segments}
+        prompts = partial(KeyValuePromptedViT, **own)
+        super().__init__(backbone, class_names, prompts=prompts, **shared)
+        self.options |= own
         # buffers: a model that was trained, saved and loaded must still know its start
         for name, parameter in list(self.trainable_parameters()):
             self.register_buffer(_initial(name), parameter.detach().clone())
+
+    @classmethod
+    def options_of(cls, config: Any) -> dict[str, Any]:
+        return {**super().options_of(config), "n_prompts": config.n_prompts}
 
     @property
     def n_effective(self) -> int:

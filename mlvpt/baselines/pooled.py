@@ -1,26 +1,27 @@
-"""One vector per image, one linear classifier: the reading that most baselines share."""
+"""Classifiers with a linear head on one pooled vector per image, the base of most baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mlvpt.classifier import MultiLabelClassifier
+from mlvpt.backbones import Origin, build_backbone
+from mlvpt.classifier import MultiLabelClassifier, Output
 from mlvpt.errors import InputError
-from mlvpt.model import MLVPTOutput
 from mlvpt.prompts import PromptedViT, check_images
+
+WITHOUT_PROMPTS = partial(PromptedViT, n_prompts=0)
 
 
 class PooledClassifier(MultiLabelClassifier):
     """A linear head on one pooled vector per image; subclasses decide what else is trained.
 
     Args:
-        backbone: a timm name or a built VisionTransformer.
-        class_names: K names.
+        vit, origin, class_names: see `MultiLabelClassifier`.
         pool: "class" reads the class token, "patches" the mean of the patch tokens; None is the
             class token where the backbone has one. Both after the final norm.
-        source: `pretrained`, `image_size`, `backbone_checkpoint`, see `MultiLabelClassifier`.
 
     Raises:
         InputError: unknown pool, or no class token to read.
@@ -28,14 +29,13 @@ class PooledClassifier(MultiLabelClassifier):
 
     def __init__(
         self,
-        backbone: str | VisionTransformer,
+        vit: VisionTransformer,
+        origin: Origin,
         class_names: Sequence[str],
         *,
         pool: str | None = None,
-        **source: Any,
     ) -> None:
-        super().__init__(backbone, class_names, **source)
-        (vit,) = self._built
+        super().__init__(vit, origin, class_names)
         if pool is None:
             pool = "class" if vit.has_class_token else "patches"
         if pool not in ("class", "patches"):
@@ -49,18 +49,24 @@ class PooledClassifier(MultiLabelClassifier):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    @classmethod
+    def options_of(cls, config: Any) -> dict[str, Any]:
+        return {"pool": config.pool}
+
     def tokens(self, images: Tensor) -> Tensor:
-        """What is pooled: (B, 3, H, W) -> (B, 1, D) class token or (B, N, D) patches, normed."""
+        """Tokens that are pooled: (B, 3, H, W) -> (B, 1, D) class token or (B, N, D) patches."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor) -> MLVPTOutput:
+    def forward(self, images: Tensor) -> Output:
         """Score every class: (B, 3, H, W) -> logits (B, K)."""
         pooled = self.tokens(images).mean(dim=1)  # (B, D)
-        return MLVPTOutput(self.head(pooled.to(self.head.weight.dtype)))
+        return Output(self.head(pooled.to(self.head.weight.dtype)))
 
 
 class AttentionPromptedViT(PromptedViT):
-    """Prompts that change attention itself, which timm's own blocks cannot run: no plain form.
+    """A PromptedViT whose prompts change attention itself, which timm's own blocks cannot compute.
+
+    It has no plain form therefore.
 
     Attributes:
         change: method and what it does, for the message.
@@ -74,7 +80,7 @@ class AttentionPromptedViT(PromptedViT):
             self._refuse()
 
     def forward_plain(self, images: Tensor) -> Tensor:
-        """Refused: it would leave out what these prompts change."""
+        """Refuse the plain form: it would leave out what these prompts change."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:
@@ -86,15 +92,34 @@ class AttentionPromptedViT(PromptedViT):
 
 
 class FrozenPooledClassifier(PooledClassifier):
-    """A pooled classifier whose backbone is frozen, in eval mode, inside a PromptedViT."""
+    """A pooled classifier whose backbone is frozen, in eval mode, inside a PromptedViT.
 
-    prompted: PromptedViT
+    Args:
+        backbone: a timm name or a built VisionTransformer.
+        class_names: K names.
+        prompts: makes the PromptedViT, called with the backbone and with `read` and
+            `norm_output`; without prompts by default.
+        pool: see `PooledClassifier`.
+        source: `pretrained`, `image_size`, `backbone_checkpoint` of `build_backbone`.
+    """
 
-    def prompt(self, n_prompts: int, kind: type[PromptedViT] = PromptedViT, **options: Any) -> None:
-        """Put the backbone, frozen, in a PromptedViT that reads what is pooled."""
-        self.prompted = kind(
-            self._built.pop(), n_prompts, read=self.options["pool"], norm_output=True, **options
-        )
+    def __init__(
+        self,
+        backbone: str | VisionTransformer,
+        class_names: Sequence[str],
+        *,
+        prompts: Callable[..., PromptedViT] = WITHOUT_PROMPTS,
+        pool: str | None = None,
+        **source: Any,
+    ) -> None:
+        vit, origin = build_backbone(backbone, **source)
+        super().__init__(vit, origin, class_names, pool=pool)
+        self.prompted = prompts(vit, read=self.options["pool"], norm_output=True)
+
+    @property
+    def prompted_vit(self) -> PromptedViT:
+        """The frozen backbone with its prompts."""
+        return self.prompted
 
     @property
     def vit(self) -> VisionTransformer:
@@ -110,6 +135,9 @@ class TunedPooledClassifier(PooledClassifier):
 
     The backbone follows `.train()` here: its dropout and stochastic depth, if it has any, run
     while it is trained, as they did when its weights were made.
+
+    Args:
+        backbone, class_names, pool, source: see `FrozenPooledClassifier`.
     """
 
     def __init__(
@@ -120,8 +148,9 @@ class TunedPooledClassifier(PooledClassifier):
         pool: str | None = None,
         **source: Any,
     ) -> None:
-        super().__init__(backbone, class_names, pool=pool, **source)
-        self.vit = self._built.pop()
+        vit, origin = build_backbone(backbone, **source)
+        super().__init__(vit, origin, class_names, pool=pool)
+        self.vit = vit
         self.vit.attn_pool = None  # of a SigLIP; nothing reads it, so nothing could train it
 
     def tokens(self, images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Visual prompt tuning, and prompts with a learnable gate per block."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,27 +10,17 @@ from torch import Tensor, nn
 
 from mlvpt.baselines.pooled import AttentionPromptedViT, FrozenPooledClassifier
 from mlvpt.prefix import attend, finish_block, project_heads
+from mlvpt.prompts import PromptedViT
 
 
-class LinearProbe(FrozenPooledClassifier):
+class LinearProbe(FrozenPooledClassifier, methods=("linear_probe",)):
     """A linear classifier on the frozen backbone's pooled feature.
 
     Trained: K (D + 1) parameters. Source: the lower reference of Jia et al., ECCV 2022 ("linear").
     """
 
-    def __init__(
-        self,
-        backbone: str | VisionTransformer,
-        class_names: Sequence[str],
-        *,
-        pool: str | None = None,
-        **source: Any,
-    ) -> None:
-        super().__init__(backbone, class_names, pool=pool, **source)
-        self.prompt(0)
 
-
-class VPT(FrozenPooledClassifier):
+class VPT(FrozenPooledClassifier, methods=("vpt_shallow", "vpt_deep")):
     """Visual prompt tuning: prompt tokens in a frozen backbone, a linear head on its feature.
 
     Prompts attend to each other and to the image, and are not read out. Deep: L P D + K (D + 1)
@@ -37,9 +28,9 @@ class VPT(FrozenPooledClassifier):
 
     Args:
         n_prompts: P.
-        depth: "deep" or "shallow".
-        backbone, class_names, pool, source: see `PooledClassifier`. The paper reads the class
-            token.
+        depth: "deep", "shallow", or the number of last blocks that have prompts.
+        backbone, class_names, shared (pool and the backbone's source): see
+            `FrozenPooledClassifier`. The paper reads the class token.
 
     Source: Jia et al., "Visual Prompt Tuning", ECCV 2022.
     """
@@ -50,17 +41,25 @@ class VPT(FrozenPooledClassifier):
         class_names: Sequence[str],
         *,
         n_prompts: int = 30,
-        depth: str = "deep",
-        pool: str | None = None,
-        **source: Any,
+        depth: str | int = "deep",
+        **shared: Any,
     ) -> None:
-        super().__init__(backbone, class_names, pool=pool, **source)
+        prompts = partial(PromptedViT, n_prompts=n_prompts, depth=depth, isolate_prompts=False)
+        super().__init__(backbone, class_names, prompts=prompts, **shared)
         self.options |= {"n_prompts": n_prompts, "depth": depth}
-        self.prompt(n_prompts, depth=depth, isolate_prompts=False)
+
+    @classmethod
+    def options_of(cls, config: Any) -> dict[str, Any]:
+        depth = config.method.removeprefix("vpt_")
+        if depth == "deep" and isinstance(config.depth, int):
+            depth = config.depth  # deep in the last blocks alone
+        return {**super().options_of(config), "n_prompts": config.n_prompts, "depth": depth}
 
 
 class GatedPromptedViT(AttentionPromptedViT):
-    """Shallow prompts whose change by each block is gated, with a temperature per attention.
+    """A PromptedViT with shallow prompts, a gate per block and a temperature per attention.
+
+    The gate decides how far a block may change the prompts.
 
     With Z the tokens, P the prompts among them, g = sigmoid(gate) and t the temperature of a block:
 
@@ -112,7 +111,7 @@ def _tempered_block(block: nn.Module, rows: Tensor, x: Tensor, temperature: Tens
     return finish_block(block, rows, y, attend(q / temperature, k, v))
 
 
-class GateVPT(FrozenPooledClassifier):
+class GateVPT(FrozenPooledClassifier, methods=("gate_vpt",)):
     """Shallow prompts with a learnable gate and attention temperature per block, linear head.
 
     Trained: P D + (L - 1) + L + K (D + 1) parameters.
@@ -121,7 +120,8 @@ class GateVPT(FrozenPooledClassifier):
         n_prompts: P.
         gate_init: gates before the sigmoid, at the start. Default -5, official code: the prompts
             reach every block almost as they are.
-        backbone, class_names, pool, source: see `PooledClassifier`.
+        backbone, class_names, shared (pool and the backbone's source): see
+            `FrozenPooledClassifier`.
 
     Source: Yoo et al., "Improving Visual Prompt Tuning for Self-supervised Vision Transformers",
     ICML 2023, sections 4.1 (gates) and 4.2 (adaptive attention shaping).
@@ -134,9 +134,12 @@ class GateVPT(FrozenPooledClassifier):
         *,
         n_prompts: int = 30,
         gate_init: float = -5.0,
-        pool: str | None = None,
-        **source: Any,
+        **shared: Any,
     ) -> None:
-        super().__init__(backbone, class_names, pool=pool, **source)
+        prompts = partial(GatedPromptedViT, n_prompts=n_prompts, gate_init=gate_init)
+        super().__init__(backbone, class_names, prompts=prompts, **shared)
         self.options |= {"n_prompts": n_prompts, "gate_init": gate_init}
-        self.prompt(n_prompts, GatedPromptedViT, gate_init=gate_init)
+
+    @classmethod
+    def options_of(cls, config: Any) -> dict[str, Any]:
+        return {**super().options_of(config), "n_prompts": config.n_prompts}

@@ -1,4 +1,4 @@
-"""A head with one query per class that looks at the patches of a frozen backbone."""
+"""A head with one query per class that attends to the patches of a frozen backbone."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mlvpt.classifier import MultiLabelClassifier
+from mlvpt.backbones import build_backbone
+from mlvpt.classifier import MultiLabelClassifier, Output
 from mlvpt.errors import InputError
-from mlvpt.model import MLVPTOutput
 from mlvpt.prompts import PromptedViT
 
 
-class QueryHead(MultiLabelClassifier):
-    """One learnt query per class attends to the frozen patch tokens, one classifier per class.
+class QueryHead(MultiLabelClassifier, methods=("query_head",)):
+    """A query head: one learnt query per class attends to the frozen patch tokens.
 
     With X the patch tokens and Q the K queries, one decoder layer without self-attention:
 
@@ -30,7 +30,9 @@ class QueryHead(MultiLabelClassifier):
     Args:
         n_heads: heads of the attention; None takes the backbone's.
         dropout: in [0, 1).
-        backbone, class_names, source: see `MultiLabelClassifier`.
+        backbone: a timm name or a built VisionTransformer.
+        class_names: K names.
+        source: `pretrained`, `image_size`, `backbone_checkpoint` of `build_backbone`.
 
     Source: Ridnik et al., "ML-Decoder: Scalable and Versatile Classification Head", WACV 2023,
     with learnt queries as in Liu et al., "Query2Label", arXiv 2107.10834.
@@ -45,8 +47,9 @@ class QueryHead(MultiLabelClassifier):
         dropout: float = 0.1,
         **source: Any,
     ) -> None:
-        super().__init__(backbone, class_names, **source)
-        self.prompted = PromptedViT(self._built.pop(), 0, read="patches", norm_output=True)
+        vit, origin = build_backbone(backbone, **source)
+        super().__init__(vit, origin, class_names)
+        self.prompted = PromptedViT(vit, 0, read="patches", norm_output=True)
         width, n_classes = self.vit.embed_dim, len(self.class_names)
         n_heads = self.vit.blocks[0].attn.num_heads if n_heads is None else n_heads
         if width % n_heads:
@@ -68,11 +71,16 @@ class QueryHead(MultiLabelClassifier):
         self.bias = nn.Parameter(torch.zeros(n_classes))
 
     @property
+    def prompted_vit(self) -> PromptedViT:
+        """The frozen backbone with its prompts."""
+        return self.prompted
+
+    @property
     def vit(self) -> VisionTransformer:
         """The frozen timm model inside."""
         return self.prompted.backbone
 
-    def forward(self, images: Tensor) -> MLVPTOutput:
+    def forward(self, images: Tensor) -> Output:
         """Score every class: (B, 3, H, W) -> logits (B, K)."""
         memory = self.embed(self.prompted(images).to(self.queries.dtype))  # (B, N, D)
         first, second, third = self.norms
@@ -81,4 +89,4 @@ class QueryHead(MultiLabelClassifier):
         found, _ = self.attention(queries, memory, memory, need_weights=False)
         queries = second(queries + self.dropout(found))
         queries = third(queries + self.dropout(self.mlp(queries)))
-        return MLVPTOutput((queries * self.weight).sum(-1) + self.bias)
+        return Output((queries * self.weight).sum(-1) + self.bias)

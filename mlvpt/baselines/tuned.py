@@ -9,27 +9,22 @@ from mlvpt.baselines.pooled import TunedPooledClassifier
 from mlvpt.errors import InputError
 
 
-class FullFineTuning(TunedPooledClassifier):
-    """Every weight of the backbone and a linear head are trained.
+class FullFineTuning(TunedPooledClassifier, methods=("full_finetuning",)):
+    """Full fine-tuning: every weight of the backbone and a linear head are trained.
 
     Trained: all backbone parameters + K (D + 1). Source: the upper reference of Jia et al.,
     ECCV 2022 ("full").
     """
 
     def __init__(
-        self,
-        backbone: str | VisionTransformer,
-        class_names: Sequence[str],
-        *,
-        pool: str | None = None,
-        **source: Any,
+        self, backbone: str | VisionTransformer, class_names: Sequence[str], **shared: Any
     ) -> None:
-        super().__init__(backbone, class_names, pool=pool, **source)
+        super().__init__(backbone, class_names, **shared)
         self.vit.requires_grad_(True)
 
 
-class BitFit(TunedPooledClassifier):
-    """Only the backbone's biases and a linear head are trained.
+class BitFit(TunedPooledClassifier, methods=("bitfit",)):
+    """BitFit: only the backbone's biases and a linear head are trained.
 
     Trained: every parameter named bias (of patch embedding, norms, attention and MLP: for a plain
     ViT with MLP ratio 4, L (3 D + D + 4 D + D + 2 D) + 2 D = 11 L D + 2 D) + K (D + 1).
@@ -39,19 +34,14 @@ class BitFit(TunedPooledClassifier):
     """
 
     def __init__(
-        self,
-        backbone: str | VisionTransformer,
-        class_names: Sequence[str],
-        *,
-        pool: str | None = None,
-        **source: Any,
+        self, backbone: str | VisionTransformer, class_names: Sequence[str], **shared: Any
     ) -> None:
-        super().__init__(backbone, class_names, pool=pool, **source)
+        super().__init__(backbone, class_names, **shared)
         for name, parameter in self.vit.named_parameters():
             parameter.requires_grad_(name.endswith("bias"))
 
 
-class LoRA(TunedPooledClassifier):
+class LoRA(TunedPooledClassifier, methods=("lora",)):
     """Low-rank updates of the attention projections, by the library peft, and a linear head.
 
     timm keeps queries, keys and values in one matrix, so one update of rank r serves all three:
@@ -61,7 +51,8 @@ class LoRA(TunedPooledClassifier):
     Args:
         rank: r. Default 8, ours.
         alpha: scale of the update. Default 8: B A itself.
-        backbone, class_names, pool, source: see `PooledClassifier`.
+        backbone, class_names, shared (pool and the backbone's source): see
+            `FrozenPooledClassifier`.
 
     Raises:
         InputError: peft is not installed.
@@ -76,14 +67,13 @@ class LoRA(TunedPooledClassifier):
         *,
         rank: int = 8,
         alpha: float = 8.0,
-        pool: str | None = None,
-        **source: Any,
+        **shared: Any,
     ) -> None:
         try:
             import peft
         except ImportError:
             raise InputError("LoRA needs the library peft: pip install mlvpt[lora].") from None
-        super().__init__(backbone, class_names, pool=pool, **source)
+        super().__init__(backbone, class_names, **shared)
         self.options |= {"rank": rank, "alpha": alpha}
         self.vit.requires_grad_(False)
         update = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=["attn.qkv"])

@@ -4,7 +4,6 @@ Groups the labels, trains ML-VPT and VPT-deep with the same number of prompt tok
 them where the labels' structure holds and where it is broken, and draws what ML-VPT learned.
 """
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from mlvpt.grouping import (
 from mlvpt.images import eval_transform, normalize
 from mlvpt.model import MLVPT
 from mlvpt.studies.ablations import change, scenes_base
+from mlvpt.studies.tables import layout
 from mlvpt.training.build import load_model
 from mlvpt.training.config import TrainConfig
 from mlvpt.training.loop import train
@@ -38,18 +38,12 @@ METHODS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; the exit code is 0."""
-    parser = argparse.ArgumentParser(prog="mlvpt demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="demo", help="folder for figures and runs")
-    parser.add_argument("--epochs", type=int, default=scenes_base().optim.epochs)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(argv)
+def main(options: Any) -> None:
+    """`mlvpt demo`"""
     if options.epochs < 1:
         raise InputError(f"--epochs is {options.epochs}: train for at least one.")
     changes = {"optim.epochs": options.epochs, "optim.seed": options.seed}
     demo(Path(options.out), change(scenes_base(), changes))
-    return 0
 
 
 def demo(out: Path, base: TrainConfig, *, progress: bool = True) -> list[dict[str, Any]]:
@@ -74,7 +68,7 @@ def demo(out: Path, base: TrainConfig, *, progress: bool = True) -> list[dict[st
     groups = group_labels(
         data.targets,
         n_groups=base.model.n_groups,
-        root=base.model.root,
+        tau=base.model.tau,
         class_names=data.class_names,
         seed=base.optim.seed,
     )
@@ -155,11 +149,9 @@ def _fresh_folder(folder: Path) -> Path:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
-    lines = [f"{'method':<10}{'trained':>9}{'mAP test':>10}{'mAP test_shifted':>18}{'seconds':>9}"]
+    table = [["method", "trained", "mAP test", "mAP test_shifted", "seconds"]]
     for row in rows:
-        lines.append(
-            f"{row['method']:<10}{row['parameters']:>9,}{100 * row['test']:>10.1f}"
-            f"{100 * row['test_shifted']:>18.1f}{row['seconds']:>9.0f}"
-        )
-    lines.append("test_shifted has no co-occurrence to lean on: what is lost there was memorised.")
-    return "\n".join(lines)
+        percent = (f"{100 * row[split]:.1f}" for split in ("test", "test_shifted"))
+        table.append([row["method"], f"{row['parameters']:,}", *percent, f"{row['seconds']:.0f}"])
+    note = "test_shifted has no co-occurrence to lean on: what is lost there was memorised."
+    return f"{layout(table)}\n{note}"

@@ -16,37 +16,7 @@ from torch.utils.data import Dataset
 
 from mlvpt.errors import InputError
 from mlvpt.images import open_rgb, to_rgb
-
-
-def check_targets(targets: Any, n_classes: int) -> np.ndarray:
-    """Validate a label matrix.
-
-    Args:
-        targets: (N, K) array-like of 1 (present), 0 (absent) and -1 (unknown, ignored).
-        n_classes: K, the number of class names.
-
-    Returns:
-        (N, K) int8, a new array.
-
-    Raises:
-        InputError: not two-dimensional, not K wide, or an entry that is not 1, 0 or -1 (NaN too).
-    """
-    values = np.asarray(targets)
-    if values.ndim != 2:
-        raise InputError(f"targets must be an (images, classes) matrix, got shape {values.shape}.")
-    if values.shape[1] != n_classes:
-        raise InputError(
-            f"targets have {values.shape[1]} columns but there are {n_classes} class names: "
-            "give one column per class."
-        )
-    bad = ~np.isin(values, (-1, 0, 1))
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise InputError(
-            f"targets must be 1, 0 or -1 (ignored); row {row}, column {column} is "
-            f"{values[row, column]!r} ({int(bad.sum())} such entries): correct or replace by -1."
-        )
-    return values.astype(np.int8)
+from mlvpt.labels import check_targets
 
 
 class MultiLabelDataset(Dataset):
@@ -63,7 +33,8 @@ class MultiLabelDataset(Dataset):
         name: short name for messages and reports.
 
     Raises:
-        InputError: lengths disagree, or targets outside {1, 0, -1}.
+        InputError: no image, lengths that disagree, targets outside {1, 0, -1}, or class names
+            that repeat.
 
     Example:
         >>> pixels = np.zeros((2, 8, 8, 3), np.uint8)
@@ -84,7 +55,14 @@ class MultiLabelDataset(Dataset):
         self.class_names = [str(label) for label in class_names]
         if len(set(self.class_names)) != len(self.class_names):
             raise InputError(f"class names of {name} repeat: give every class its own name.")
-        self.targets = check_targets(targets, len(self.class_names))  # (N, K)
+        if not len(images):
+            raise InputError(f"{name} has no images: check its files.")
+        self.targets = check_targets(targets).astype(np.int8)  # (N, K), a copy
+        if self.targets.shape[1] != len(self.class_names):
+            raise InputError(
+                f"targets of {name} have {self.targets.shape[1]} columns but there are "
+                f"{len(self.class_names)} class names: give one column per class."
+            )
         if image_ids is None:
             paths = len(images) > 0 and isinstance(images[0], str | Path)
             image_ids = [Path(p).stem for p in images] if paths else range(len(images))
@@ -136,6 +114,20 @@ class MultiLabelDataset(Dataset):
         part.image_ids = [self.image_ids[row] for row in rows]
         part._rows = self._rows[rows]
         return part
+
+    def joined_with(self, other: "MultiLabelDataset") -> "MultiLabelDataset":
+        """The images of both, these first; the classes must be the same."""
+        if list(self.class_names) != list(other.class_names):
+            raise InputError(f"{self.name} and {other.name} have different classes: join equals.")
+        sources = [part._images[int(row)] for part in (self, other) for row in part._rows]
+        return MultiLabelDataset(
+            targets=np.concatenate([self.targets, other.targets]),
+            class_names=self.class_names,
+            images=sources,
+            image_ids=[*self.image_ids, *other.image_ids],
+            transform=self.transform,
+            name=self.name,
+        )
 
     def with_transform(self, transform: Callable[[Image.Image], Any] | None) -> "MultiLabelDataset":
         """The same images and targets under another transform; nothing is copied."""

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data set, found before training and listed at once."""
+"""The check of a data set before training: every unreadable image and doubtful label at once."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ from mlvpt.errors import InputError
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to look at.
+    """A problem of a data set: what is wrong, where, and whether it stops a training run.
 
     Attributes:
         kind: "missing", "empty file", "not an image", "truncated", "duplicate image" (these stop
@@ -38,7 +38,7 @@ class Problem:
 def check_dataset(
     dataset: MultiLabelDataset, progress: bool = True, workers: int | None = None
 ) -> list[Problem]:
-    """Open every image and look at every label.
+    """The problems of a data set, after opening every image and reading every label.
 
     Args:
         dataset: what a loader returns.

@@ -61,7 +61,7 @@ def load_coco_json(
     empty: str = "drop",
     name: str | None = None,
 ) -> MultiLabelDataset:
-    """Your own data in COCO's instances JSON.
+    """A data set of one's own, annotated in COCO's instances JSON.
 
     Args:
         annotations: a JSON file with `images` (id, file_name), `categories` (id, name) and

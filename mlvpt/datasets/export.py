@@ -14,7 +14,7 @@ from mlvpt.datasets.scenes import CLASS_NAMES, SIZE, SPLIT_SIZES, DigitScenes, l
 from mlvpt.errors import InputError
 
 LAYOUTS = ("voc", "coco")
-MARKER = "digit_scenes.json"  # says that a folder is ours, and with which settings it was written
+MARKER = "digit_scenes.json"  # marks a folder as an export and holds its settings
 
 
 def export_scenes(
@@ -25,7 +25,7 @@ def export_scenes(
     n_images: int | Mapping[str, int] | None = None,
     strength: float = 1.0,
 ) -> Path:
-    """Write scenes in a layout that the loaders of real data read.
+    """Write scenes as files in a layout that `load_voc` or `load_coco` reads.
 
     ```
     layout="voc"                                  layout="coco"
@@ -78,7 +78,7 @@ def export_scenes(
 
 
 def _claim(root: Path, settings: dict) -> None:
-    """Make `root` ours, or refuse."""
+    """Mark `root` as an export with these settings, or refuse a folder that holds anything else."""
     if root.exists() and not root.is_dir():
         raise InputError(f"{root} is a file: name a folder to export to.")
     marker = root / MARKER

@@ -23,7 +23,7 @@ def load_huggingface(
     class_names: Sequence[str] | None = None,
     label_format: str = "names",
 ) -> MultiLabelDataset:
-    """Wrap a dataset whose rows are dictionaries with an image and its labels.
+    """A MultiLabelDataset over rows that are dictionaries with an image and its labels.
 
     Labels are read once, without decoding images where the object can leave a column out
     (`select_columns`, as Hugging Face's can). Images are decoded one at a time, when asked for.

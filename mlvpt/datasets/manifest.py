@@ -1,4 +1,4 @@
-"""Your own pictures: a CSV file that says which labels each has."""
+"""Data sets of one's own pictures, from a CSV file with the labels of each."""
 
 import csv
 from collections.abc import Sequence

@@ -33,7 +33,7 @@ BLOCK = 500  # scenes drawn from one random stream; fewer images are a prefix of
 
 
 class SceneArrays(NamedTuple):
-    """What a split is made of.
+    """The arrays of a split: pixels, labels, and the boxes of the digits.
 
     images: (N, 48, 48, 3) uint8. targets: (N, 10) int8 in {1, 0}. boxes: (N, 5, 5) int16, rows
     (class, x0, y0, x1, y1) in pixels with exclusive ends, class -1 where a row is unused. patches:

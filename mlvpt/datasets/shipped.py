@@ -24,7 +24,13 @@ STATISTICS = {
         82081,
         "COCO2014 training set, images with at least one label",
     ),
+    "clothing": (
+        "clothing_train_cooccurrence.csv",
+        1498,
+        "Clothing Co-Parsing, training part of a random split, tags of 40 or more images in all",
+    ),
 }
+AUTHORS = ("voc2007", "coco2014")  # the authors' groups of these ship with the package
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +51,7 @@ class LabelStatistics:
 
 
 def label_statistics(name: str) -> LabelStatistics:
-    """The shipped label counts of "voc2007" (trainval) or "coco2014" (train).
+    """The shipped label counts of "voc2007" (trainval), "coco2014" (train) or "clothing" (train).
 
     Raises:
         InputError: another name.
@@ -68,7 +74,7 @@ def authors_groups(name: str, n_groups: int) -> LabelGroups:
 
     Args:
         name: "voc2007" or "coco2014".
-        n_groups: 2, 3, 5 or 8.
+        n_groups: 2, 3, 5, 8 or 13.
 
     Raises:
         InputError: another name or number.
@@ -77,7 +83,8 @@ def authors_groups(name: str, n_groups: int) -> LabelGroups:
         >>> authors_groups("voc2007", 2).n_classes
         20
     """
-    _entry(name)
+    if name not in AUTHORS:
+        raise InputError(f"There are no groups of the authors for {name!r}: {', '.join(AUTHORS)}.")
     text = (resources.files("mlvpt.data") / f"{name}_authors_groups.json").read_text(
         encoding="utf-8"
     )

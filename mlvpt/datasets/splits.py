@@ -24,7 +24,7 @@ from mlvpt.errors import InputError
 def stratified_split(
     targets: Any, val_fraction: float = 0.1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split images in two so that every label has its share in both.
+    """A split of the images in two in which every label has its share in both halves.
 
     Iterative stratification: take the label with the fewest images left, and give each of its
     images to the half that still wants most images of that label (ties: the half that wants
@@ -103,17 +103,18 @@ def stratified_split(
 
 @dataclass(frozen=True)
 class Splits:
-    """What a run trains, selects and reports on. `val.image_ids` says which images were held out.
+    """The parts of a data set: what a run trains on, selects on and reports on.
 
     Attributes:
         train: the training images without the held-out ones.
         val: held out of the training images, to choose the best epoch on.
-        test: the images to report on; None where the data set has none.
+        tests: {name: images to report on, once, at the end}: "test" where the data set has one,
+            of scenes "test_shifted" too.
     """
 
     train: MultiLabelDataset
     val: MultiLabelDataset
-    test: MultiLabelDataset | None
+    tests: dict[str, MultiLabelDataset]
 
 
 def load_splits(
@@ -127,11 +128,11 @@ def load_splits(
     n_images: int | None = None,
     strength: float = 1.0,
 ) -> Splits:
-    """Load a data set by name and hold a stratified validation split out of its training images.
+    """The splits of a named data set, validation images held out of the training images.
 
     | name | training images | test images |
     | --- | --- | --- |
-    | scenes | train, val as generated | test |
+    | scenes | train, val as generated | test, test_shifted |
     | voc2007 | trainval | test |
     | voc2012 | train | val (the labels of test are not public) |
     | coco2014, coco2017 | train | val |
@@ -158,7 +159,7 @@ def load_splits(
     if name == "scenes":
         train = load_scenes("train", n_images=n_images, strength=strength)
         val, test = (load_scenes(split, strength=strength) for split in ("val", "test"))
-        return Splits(train, val, test)
+        return Splits(train, val, {"test": test, "test_shifted": load_scenes("test_shifted")})
     if root is None:
         raise InputError(f"the data set {name} needs a root: the folder (or CSV file) it is in.")
     val = None
@@ -184,7 +185,7 @@ def load_splits(
     if val is None:
         kept, held_out = stratified_split(train.targets, val_fraction, seed)
         train, val = train.subset(kept), train.subset(held_out)
-    return Splits(train, val, test)
+    return Splits(train, val, {} if test is None else {"test": test})
 
 
 def _manifest_parts(

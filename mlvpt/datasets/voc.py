@@ -17,29 +17,11 @@ from mlvpt.datasets.base import MultiLabelDataset
 from mlvpt.datasets.image_files import IMAGE_SUFFIXES, ImageFiles, require
 from mlvpt.errors import InputError
 
-VOC_CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+_NAMES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
+    "person pottedplant sheep sofa train tvmonitor"
 )
-
+VOC_CLASSES = tuple(_NAMES.split())
 SPLITS = ("train", "val", "trainval", "test")
 
 

@@ -1,1 +1,1 @@
-"""Inference: what a trained model is used for, predicting files and leaving Python."""
+"""Use of a trained model: predictions for image files, and export to ONNX or torch.export."""

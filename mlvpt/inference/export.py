@@ -46,7 +46,8 @@ def export_model(model: Any, path: str | Path, format: str = "onnx") -> float:
         The largest difference of probabilities from the eager model, over batches of 1, 2 and 5.
 
     Raises:
-        InputError: unknown format, a missing library, or a file that differs by more than 1e-4.
+        InputError: unknown format, a missing library, or a file that differs by more than 1e-4
+            (web: 1e-2, half precision).
     """
     if format not in FORMATS:
         raise InputError(f"there is no export format {format!r}: use {' or '.join(FORMATS)}.")

@@ -24,7 +24,7 @@ from mlvpt.training.evaluation import predict_dataset
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says about some files.
+    """Predictions of a model for some image files.
 
     Attributes:
         paths: N files that could be read.

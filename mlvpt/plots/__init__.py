@@ -1,24 +1,24 @@
-"""Every figure of the book and the command line: functions that return matplotlib Axes."""
+"""Figures of the book and the command line: functions that return a matplotlib Axes or Figure."""
 
 from mlvpt.plots.attention import attention_grid, label_attention_grid
+from mlvpt.plots.claims import exclusive_cooccur_dumbbells
 from mlvpt.plots.clusters import agreement_curves, embedding_scatter
-from mlvpt.plots.cost import cost_by_size
 from mlvpt.plots.gates import gate_heatmap
 from mlvpt.plots.groups import affinity_heatmap, cooccurrence_heatmap, group_graph
-from mlvpt.plots.images import image_grid
+from mlvpt.plots.images import image_grid, prediction_grid
 from mlvpt.plots.labels import class_frequencies, partner_effect
-from mlvpt.plots.measures import loss_curves, precision_recall, threshold_curves
+from mlvpt.plots.loss_and_metrics import loss_curves, precision_recall, threshold_curves
 from mlvpt.plots.method import method_map
+from mlvpt.plots.predictions import prediction_figure
 from mlvpt.plots.prefix import mask_figure, prefix_figure, prompting_cost
 from mlvpt.plots.results import (
     map_against_parameters,
     paired_differences,
     result_bars,
     result_curves,
+    strength_curves,
 )
-from mlvpt.plots.samples import prediction_grid
-from mlvpt.plots.speed import heads_memory, speed_figure
-from mlvpt.plots.strength import strength_curves
+from mlvpt.plots.speed import cost_by_size, heads_memory, speed_figure
 from mlvpt.plots.style import (
     CO_COLOR,
     DC_COLOR,
@@ -42,6 +42,7 @@ __all__ = [
     "cooccurrence_heatmap",
     "cost_by_size",
     "embedding_scatter",
+    "exclusive_cooccur_dumbbells",
     "gate_heatmap",
     "group_colors",
     "group_graph",
@@ -56,6 +57,7 @@ __all__ = [
     "paired_differences",
     "partner_effect",
     "precision_recall",
+    "prediction_figure",
     "prediction_grid",
     "prefix_figure",
     "prompting_cost",

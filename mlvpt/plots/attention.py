@@ -1,4 +1,4 @@
-"""Where the prompts of every group look."""
+"""Attention maps over their picture: where the prompts of every group, or class, look."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -52,34 +53,18 @@ def attention_grid(
         )
     names = groups.class_names or tuple(str(k) for k in range(groups.n_classes))
     present = {int(k) for k in present}
-    members = {"co": groups.co_members, "dc": groups.dc_members}
-    colors = {"co": CO_COLOR, "dc": DC_COLOR}
-    with style():
-        columns = 1 + groups.n_groups
-        figure, axes = plt.subplots(
-            len(views),
-            columns,
-            figsize=(1.75 * columns + 0.6, 2.1 * len(views)),
-            squeeze=False,
-            layout="constrained",
-        )
-        for row, view, maps in zip(axes, views, attention, strict=True):
-            row[0].imshow(image)
-            row[0].set_title("shows " + ", ".join(names[k] for k in sorted(present)), fontsize=9)
-            for number, ax in enumerate(row[1:]):
-                classes = members[view][number]
-                drawn = _overlay(ax, image, maps[number], attention.max())
-                ax.set_title(
-                    f"{view.upper()} {number}: {_names(names, classes)}",
-                    fontsize=9,
-                    color=colors[view] if present & set(classes) else "#595959",
-                    fontweight="bold" if present & set(classes) else "normal",
-                )
-        for ax in axes.flat:
-            ax.set_axis_off()
-        figure.colorbar(
-            drawn, ax=axes, shrink=0.7, pad=0.01, label="attention on a patch", format="%.2g"
-        )
+    figure, axes = _maps_beside_image(image, attention)
+    for row, view in zip(axes, views, strict=True):
+        row[0].set_title("shows " + ", ".join(names[k] for k in sorted(present)), fontsize=9)
+        members, color = view_of(groups, view)
+        for number, ax in enumerate(row[1:]):
+            shown = bool(present & set(members[number]))
+            ax.set_title(
+                f"{view.upper()} {number}: {_names(names, members[number])}",
+                fontsize=9,
+                color=color if shown else "#595959",
+                fontweight="bold" if shown else "normal",
+            )
     return figure
 
 
@@ -113,37 +98,34 @@ def label_attention_grid(
             f"Attention of shape {attention.shape} does not fit {len(rows)} rows, {len(titles)} "
             f"titles and {len(boxes)} boxes."
         )
-    with style():
-        columns = 1 + len(titles)
-        figure, axes = plt.subplots(
-            len(rows),
-            columns,
-            figsize=(1.75 * columns + 0.6, 2.1 * len(rows)),
-            squeeze=False,
-            layout="constrained",
-        )
-        for axes_of_row, name, maps in zip(axes, rows, attention, strict=True):
-            axes_of_row[0].imshow(image)
-            axes_of_row[0].set_title(name, fontsize=10, fontweight="bold")
-            for number, ax in enumerate(axes_of_row[1:]):
-                drawn = _overlay(ax, image, maps[number], attention.max())
-                ax.set_title(titles[number], fontsize=9)
-                if len(boxes):
-                    x0, y0, x1, y1 = boxes[number]
-                    frame = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
-                    ax.add_patch(Rectangle(*frame, fill=False, edgecolor="white", linewidth=1.5))
-        for ax in axes.flat:
-            ax.set_axis_off()
-        figure.colorbar(
-            drawn, ax=axes, shrink=0.7, pad=0.01, label="attention on a patch", format="%.2g"
-        )
+    figure, axes = _maps_beside_image(image, attention)
+    for axes_of_row, name in zip(axes, rows, strict=True):
+        axes_of_row[0].set_title(name, fontsize=10, fontweight="bold")
+        for number, ax in enumerate(axes_of_row[1:]):
+            ax.set_title(titles[number], fontsize=9)
+            if len(boxes):
+                x0, y0, x1, y1 = boxes[number]
+                frame = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
+                ax.add_patch(Rectangle(*frame, fill=False, edgecolor="white", linewidth=1.5))
     return figure
 
 
-def _overlay(ax: Axes, image: Image.Image, weights: np.ndarray, peak: float):
-    """The picture in grey under the weights (h, w), patch by patch: nothing is smoothed."""
+def overlay(ax: Axes, image: Image.Image, weights: ArrayLike, peak: float) -> AxesImage:
+    """One attention map over its picture in grey, patch by patch: nothing is smoothed.
+
+    Args:
+        ax: where to draw.
+        image: the picture.
+        weights: (h, w), not negative.
+        peak: the weight drawn brightest. Give the largest of all maps of the picture: under its
+            own maximum, the map of a group that looks nowhere would glow like any other.
+
+    Returns:
+        The map, for `colorbar`.
+    """
     width, height = image.size
     ax.imshow(image.convert("L"), cmap="gray", vmin=0, vmax=255)
+    ax.set_axis_off()
     return ax.imshow(
         weights,
         cmap=HEAT,
@@ -152,6 +134,34 @@ def _overlay(ax: Axes, image: Image.Image, weights: np.ndarray, peak: float):
         vmax=peak,
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
     )
+
+
+def colorbar(figure: Figure, axes: Sequence[Axes], drawn: AxesImage) -> None:
+    """The scale that all maps of a picture share, beside them."""
+    label = "attention on a patch"
+    figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.01, label=label, format="%.2g")
+
+
+def view_of(groups: LabelGroups, view: str) -> tuple[list[list[int]], str]:
+    """The classes of every group of a view, "co" or "dc", and the view's colour."""
+    return (groups.co_members, CO_COLOR) if view == "co" else (groups.dc_members, DC_COLOR)
+
+
+def _maps_beside_image(image: Image.Image, attention: np.ndarray) -> tuple[Figure, np.ndarray]:
+    """The picture beside every row of (rows, n, h, w) maps: the Figure, and (rows, 1 + n) Axes."""
+    n_rows, columns = len(attention), 1 + attention.shape[1]
+    size = (1.75 * columns + 0.6, 2.1 * n_rows)
+    with style():
+        figure, axes = plt.subplots(
+            n_rows, columns, figsize=size, squeeze=False, layout="constrained"
+        )
+        for row, maps in zip(axes, attention, strict=True):
+            row[0].imshow(image)
+            row[0].set_axis_off()
+            for ax, weights in zip(row[1:], maps, strict=True):
+                drawn = overlay(ax, image, weights, attention.max())
+        colorbar(figure, axes, drawn)
+    return figure, axes
 
 
 def _names(names: Sequence[str], classes: Sequence[int], most: int = 16) -> str:

@@ -67,12 +67,12 @@ def embedding_scatter(
 
 
 def agreement_curves(
-    roots: Sequence[float], agreement: Mapping[str, Mapping[str, Sequence[float]]]
+    taus: Sequence[float], agreement: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> Figure:
-    """Agreement of partitions (adjusted Rand index) against the root, panels two to a row.
+    """Agreement of partitions (adjusted Rand index) against tau, panels two to a row.
 
     Args:
-        roots: (n,) values of the root.
+        taus: (n,) values of tau, the root that tempers the affinity.
         agreement: {panel title: {curve label: (n,) values}}.
     """
     with style():
@@ -90,7 +90,7 @@ def agreement_curves(
             colors = group_colors(len(curves))
             for number, (label, values) in enumerate(curves.items()):
                 ax.plot(
-                    roots,
+                    taus,
                     values,
                     color=colors[number],
                     marker=MARKERS[number % len(MARKERS)],
@@ -100,7 +100,7 @@ def agreement_curves(
             ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
             ax.set_title(title)
         for ax in axes[-1]:
-            ax.set_xlabel("root (tau)")
+            ax.set_xlabel("tau")
         for ax in axes[:, 0]:
             ax.set_ylabel("adjusted Rand index")
         handles, labels = axes[0, 0].get_legend_handles_labels()

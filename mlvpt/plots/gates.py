@@ -1,4 +1,4 @@
-"""How much every class listens to every expert of its group."""
+"""Heat map of the gates: the weight of every expert for every class of its group."""
 
 from __future__ import annotations
 

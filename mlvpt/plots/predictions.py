@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mlvpt.labels import LabelGroups
-from mlvpt.plots.style import CO_COLOR, DC_COLOR, style
+from mlvpt.plots.attention import colorbar, overlay, view_of
+from mlvpt.plots.style import style
 
 MOST_LABELS = 12  # bars that fit beside a picture
 
@@ -24,6 +25,8 @@ def prediction_figure(
 ) -> Figure:
     """The image, its labels as bars, and a row of attention maps for each view.
 
+    All maps share one scale, up to the largest weight among them, which the colour bar shows.
+
     Args:
         image: the picture.
         labels: {class name: probability} of the predicted labels, most probable first.
@@ -35,44 +38,29 @@ def prediction_figure(
     Returns:
         A Figure that belongs to no window; save it with `savefig`.
     """
-    maps = [] if attention is None or groups is None else list(zip(views, attention, strict=True))
-    columns = max([4, *(len(rows) for _, rows in maps)])
+    if attention is None or groups is None:
+        views, attention = (), np.zeros((0, 0, 1, 1))
+    n_rows, columns = 1 + len(views), max(4, attention.shape[1])
+    peak = attention.max(initial=0)
     with style():
-        figure = Figure(figsize=(1.9 * columns, 3.2 + 2.1 * len(maps)), layout="constrained")
-        heights = [1.6] + [1.0] * len(maps)
-        grid = figure.add_gridspec(1 + len(maps), columns, height_ratios=heights)
+        figure = Figure(figsize=(1.9 * columns, 3.2 + 2.1 * len(views)), layout="constrained")
+        grid = figure.add_gridspec(n_rows, columns, height_ratios=[1.6] + [1.0] * len(views))
         picture = figure.add_subplot(grid[0, : columns // 2])
         picture.imshow(image)
         picture.set_axis_off()
         _bars(figure.add_subplot(grid[0, columns // 2 :]), labels)
-        for row, (view, per_group) in enumerate(maps, start=1):
-            members = groups.co_members if view == "co" else groups.dc_members
-            for group, weights in enumerate(per_group):
-                names = [class_names[k] for k in members[group]]
-                shown = [name for name in names if name in labels]
-                axes = figure.add_subplot(grid[row, group])
-                attention_overlay(image, weights, ax=axes)
+        axes = []
+        for row, (view, maps) in enumerate(zip(views, attention, strict=True), start=1):
+            members, color = view_of(groups, view)
+            for group, weights in enumerate(maps):
+                shown = [class_names[k] for k in members[group] if class_names[k] in labels]
+                axes.append(figure.add_subplot(grid[row, group]))
+                drawn = overlay(axes[-1], image, weights, peak)
                 title = f"{view.upper()} {group}: {', '.join(shown) or 'no label here'}"
-                colour = (CO_COLOR if view == "co" else DC_COLOR) if shown else "grey"
-                axes.set_title(_shorten(title), fontsize=8, color=colour)
+                axes[-1].set_title(_shorten(title), fontsize=8, color=color if shown else "grey")
+        if axes:
+            colorbar(figure, axes, drawn)
     return figure
-
-
-def attention_overlay(image: Image.Image, weights: np.ndarray, *, ax: Axes) -> Axes:
-    """The image under a heat map of attention weights.
-
-    Args:
-        image: the picture.
-        weights: (h, w), not negative; the map is scaled to its own maximum.
-        ax: where to draw.
-    """
-    peak = float(np.max(weights))
-    heat = Image.fromarray((255 * weights / (peak if peak > 0 else 1.0)).astype(np.uint8))
-    heat = np.asarray(heat.resize(image.size, Image.Resampling.BILINEAR)) / 255
-    ax.imshow(image.convert("L"), cmap="gray")
-    ax.imshow(heat, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
-    ax.set_axis_off()
-    return ax
 
 
 def _bars(ax: Axes, labels: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""Why prompts can be a prefix: what each form computes, what that costs, who may look at whom."""
+"""Figures of the plain and the prefix form: what each computes and costs, and the masks."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def prefix_figure(
 def mask_figure(
     allowed: ArrayLike, n_prompts: int, n_prefix: int = 1, ax: Axes | None = None
 ) -> Axes:
-    """Who may look at whom: one row per query token, one column per key token.
+    """An attention mask: which key token (column) each query token (row) may attend to.
 
     Args:
         allowed: (N, N) bool, True where attention is allowed; class token and registers first,

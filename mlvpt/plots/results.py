@@ -2,7 +2,7 @@
 
 They read lines of `mlvpt.studies.statistics.summarise`: one dict per variant with the mean of each
 measure (a fraction), its standard deviation under NAME_std and paired differences under
-NAME_vs_base.
+NAME_vs_base. `strength_curves` reads the records themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mlvpt.errors import InputError
-from mlvpt.plots.style import GREY, ORANGE, group_colors, method_color, style
+from mlvpt.plots.style import BROWN, GREY, ORANGE, SKY, group_colors, method_color, style
 
 NAMES = {
     "val_mAP": "mAP on val",
@@ -22,6 +22,7 @@ NAMES = {
     "drop": "mAP lost from test to test_shifted",
 }
 MARKERS = "osD^vP*Xh<>"  # methods stay apart without colour, too
+ONE_VIEW = {"co_only": SKY, "dc_only": BROWN}  # variants of ML-VPT, which are no methods
 
 
 def result_bars(
@@ -102,7 +103,7 @@ def result_curves(
 def map_against_parameters(
     lines: Sequence[Mapping[str, Any]], measure: str = "test_mAP", ax: Axes | None = None
 ) -> Axes:
-    """What a method reaches against the number of parameters it trains, on a logarithmic axis.
+    """mAP against the number of trained parameters, on a logarithmic axis.
 
     Args:
         lines: of `summarise`.
@@ -135,7 +136,7 @@ def map_against_parameters(
 def paired_differences(
     lines: Sequence[Mapping[str, Any]], measure: str = "test_mAP", ax: Axes | None = None
 ) -> Axes:
-    """Each variant less the base, seed by seed: mean and 95% interval of the difference.
+    """Paired differences from the base, seed by seed: mean and 95% interval of each variant.
 
     A filled marker is a paired t-test with p < 0.05; of twenty variants that change nothing one is
     filled by chance.
@@ -172,6 +173,62 @@ def paired_differences(
         ax.set_ylim(len(compared) - 0.5, -0.5)  # from top to bottom, also where axes are shared
         ax.set_xlabel(f"{NAMES.get(measure, measure)} less the base, percentage points")
         ax.grid(axis="x", alpha=0.3)
+    return ax
+
+
+def strength_curves(
+    records: Sequence[Mapping],
+    measure: str,
+    label: str,
+    names: Mapping[str, str],
+    ax: Axes | None = None,
+) -> Axes:
+    """One line per method: a measure against the strength of the structure, in percent.
+
+    Points are means over seeds, bars one standard deviation; points of one strength stand side by
+    side.
+
+    Args:
+        records: of the study "strength": `variant` is "method, strength", and `measure` a
+            fraction, or None where it does not exist.
+        measure: key of the records, such as "test_shifted_mAP".
+        label: of the vertical axis; the unit, percent, is added.
+        names: what to draw and what to call it, by method, in the order of the legend.
+        ax: where to draw; by default a new figure.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        InputError: no record has the measure.
+    """
+    values: dict[str, dict[float, list[float]]] = {}
+    for record in records:
+        method, strength = record["variant"].split(", ")
+        if method in names and record.get(measure) is not None:
+            values.setdefault(method, {}).setdefault(float(strength), []).append(record[measure])
+    if not values:
+        raise InputError(f"No record of these methods has {measure!r}.")
+    with style():
+        ax = plt.subplots(figsize=(5.2, 3.6), layout="constrained")[1] if ax is None else ax
+        drawn = [method for method in names if method in values]
+        for place, method in enumerate(drawn):
+            strengths = np.array(sorted(values[method]))
+            points = [100 * np.array(values[method][strength]) for strength in strengths]
+            ax.errorbar(
+                strengths + 0.012 * (place - (len(drawn) - 1) / 2),
+                [point.mean() for point in points],
+                [point.std(ddof=1) if len(point) > 1 else 0 for point in points],
+                color=ONE_VIEW.get(method, method_color(method)),
+                marker=MARKERS[place % len(MARKERS)],
+                capsize=2.5,
+                markersize=5,
+                linewidth=1.4,
+                label=names[method],
+            )
+        ax.set(xlabel="strength of the planted structure", ylabel=f"{label} (%)")
+        ax.set_xticks(sorted({strength for each in values.values() for strength in each}))
+        ax.legend()
     return ax
 
 

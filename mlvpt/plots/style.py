@@ -1,4 +1,4 @@
-"""One look for every figure: colours that stay apart for colour-blind readers, white ground.
+"""Style of every figure: colours that stay apart for colour-blind readers, on white.
 
 Figures keep a white face, with a small margin around them: on a dark page they read like a print,
 where transparent ones would need text that suits neither ground.

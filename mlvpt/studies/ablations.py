@@ -4,10 +4,14 @@
     lr_sweep   every method at the same learning rates; val decides
     baselines  every method at its learning rate
     ablations  ML-VPT with one part changed at a time
+    groups     ML-VPT with 2 to 13 groups, by labels, by chance, by k-means, and without grouping
+    blocks     ML-VPT and VPT-deep with prompts in the last 1, 3, 6 or in all blocks
     strength   five methods as the planted co-occurrence of scenes grows from 0 to 1
 
 Everything is compared on the same data, loop, loss and number of epochs, with the same seeds. A
-seed decides initial weights, order of the images and the clustering, not the data.
+seed decides initial weights, order of the images and the clustering, not the data. On photographs
+the studies after the sweep train on the validation images too, at the learning rates and thresholds
+that those chose; the test images are read once per run.
 """
 
 import dataclasses
@@ -15,21 +19,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlvpt.backbones import create_backbone
 from mlvpt.baselines import BASELINES
 from mlvpt.errors import InputError
 from mlvpt.studies.grid import Job, read_rows, run_grid
-from mlvpt.studies.statistics import results_table, summarise
+from mlvpt.studies.pairs import reference_pairs
+from mlvpt.studies.tables import study_table
 from mlvpt.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from mlvpt.training.data import load_data
 from mlvpt.training.recipes import check_keys
 
 LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1)
+GROUPS = (2, 3, 5, 8, 13)  # numbers that the authors released groups for
+BLOCKS = (1, 3, 6, "deep")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 BASE = "mlvpt"
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A change to the base.
+    """A named change to the settings of the base run.
 
     Attributes:
         name: in tables and rows.
@@ -79,8 +88,9 @@ ABLATIONS = (
     _loss("bce", "binary cross-entropy", kind="bce"),
     _loss("focal", "focal loss, gamma 2 on both sides", kind="focal"),
     _model("before_norm", "tokens before the final norm", norm_output=False),
-    _model("root_1", "tau 1: affinities as counted", root=1.0),
-    _model("root_3", "tau 3", root=3.0),
+    # tau was called root when these runs were recorded: their rows keep the names
+    _model("root_1", "tau 1: affinities as counted", tau=1.0),
+    _model("root_3", "tau 3", tau=3.0),
     _model("bottleneck_1", "narrower experts", bottleneck=1),
     _model("bottleneck_20", "wider experts", bottleneck=20),
 )
@@ -137,17 +147,20 @@ def ablate(
     base: TrainConfig | None = None,
     out: str | Path = "results",
     workers: int | None = None,
+    only: Sequence[str] = (),
     quiet: bool = False,
 ) -> str:
     """Make a study, or what is missing of it, and return its table.
 
     Args:
-        name: pooling, lr_sweep, baselines, ablations, strength, or "all" of them in this order.
+        name: pooling, lr_sweep, baselines, ablations, groups, blocks or strength; "all" is all of
+            them in this order, strength for scenes, groups and blocks for photographs.
         seeds: number of seeds, 0 to seeds - 1. Pooling and the sweep use the first
             alone, strength the first three.
         base: the run that is varied; None is `scenes_base()`. strength is for scenes only.
         out: folder of the studies' files.
         workers: see `run_grid`.
+        only: names of methods or variants; the others are left for another time.
         quiet: print nothing while it runs.
 
     Returns:
@@ -158,30 +171,53 @@ def ablate(
         "lr_sweep": sweep_jobs,
         "baselines": baseline_jobs,
         "ablations": ablation_jobs,
+        "groups": group_jobs,
+        "blocks": block_jobs,
         "strength": strength_jobs,
     }
     base = scenes_base() if base is None else base
     if seeds < 1:
         raise InputError(f"seeds is {seeds}: ask for at least one.")
     if name == "all":
-        chosen = [s for s in studies if s != "strength" or base.data.name == "scenes"]
+        other = ("groups", "blocks") if base.data.name == "scenes" else ("strength",)
+        chosen = [study for study in studies if study not in other]
     elif name in studies:
         chosen = [name]
     else:
         raise InputError(f"There is no study {name!r}: choose all, {', '.join(studies)}.")
+    _check_once(base)
     tables = []
     for study in chosen:
-        jobs = studies[study](base, range(seeds), Path(out))
-        tuned = study in ("baselines", "ablations", "strength")
-        if tuned and not quiet and not best_lrs(base, Path(out)):
+        jobs = _asked_for(studies[study](base, range(seeds), Path(out)), only)
+        if base.data.name != "scenes" and study not in ("pooling", "lr_sweep"):
+            pairs = reference_pairs(reference_run(base, Path(out)), Path(out) / "pairs.json")
+            named = tuple((pair["label"], pair["partner"]) for pair in pairs)
+            jobs = [dataclasses.replace(job, pairs=named) for job in jobs]
+        if study not in ("pooling", "lr_sweep") and not quiet and not best_lrs(base, Path(out)):
             print(
                 f"{study}: {out} has no sweep of this base, so every method takes the learning "
                 f"rate {base.optim.lr:g}; `mlvpt ablate lr_sweep` makes one."
             )
         rows = run_grid(jobs, Path(out) / f"{study}.jsonl", workers=workers, quiet=quiet)
         reference = BASE if study in ("baselines", "ablations") else None
-        tables.append(f"{study}\n{results_table(summarise(rows, reference))}")
+        tables.append(f"{study}\n{study_table(rows, reference)}")
     return "\n\n".join(tables)
+
+
+def _check_once(base: TrainConfig) -> None:
+    """Load data and backbone before the first job, so that a wrong path is one sentence, not 100.
+
+    Raises:
+        InputError: whatever the loaders refuse.
+    """
+    load_data(base.data, base.optim.seed)
+    model = base.model
+    create_backbone(
+        model.backbone,
+        pretrained=model.pretrained,
+        image_size=model.image_size,
+        checkpoint=model.backbone_checkpoint,
+    )
 
 
 def pooling_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
@@ -208,13 +244,55 @@ def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
 def baseline_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
     """Every method at its own learning rate."""
     base = change(base, {"model.pool": best_pool(base, out)})
-    return _jobs(_tuned((*METHODS, PRUNED), base, out), base, seeds)
+    return _jobs(_tuned((*METHODS, PRUNED), base, out), base, seeds, out)
 
 
 def ablation_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
     """ML-VPT with one part changed, all at ML-VPT's learning rate."""
     base = change(base, {"model.pool": best_pool(base, out)})
-    return _jobs(_tuned(ABLATIONS, base, out), base, seeds)
+    return _jobs(_tuned(ABLATIONS, base, out), base, seeds, out)
+
+
+def group_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
+    """Which classes share a group: by labels, chance or k-means, and one group with as many tokens.
+
+    The number of prompts grows with the number of groups, and so does that of the single group.
+    """
+    base = change(base, {"model.pool": best_pool(base, out)})
+    experts, n_classes = base.model.experts_per_group, _n_classes(base)
+    grouped = [
+        _model(f"{source}, {n}", "groups", group_source=source, n_groups=n)
+        for n in GROUPS
+        if n <= n_classes
+        for source in ("labels", "random", "kmeans")
+    ]
+    single = [
+        _model(f"single, {n}", "groups", group_source="single", experts_per_group=n * experts)
+        for n in GROUPS
+        if n <= n_classes
+    ]
+    return _jobs(_tuned([*grouped, *single], base, out), base, seeds, out)
+
+
+def block_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
+    """Prompts in the last blocks alone, what they reach and what they cost."""
+    base = change(base, {"model.pool": best_pool(base, out)})
+    methods = [variant for variant in METHODS if variant.name in (BASE, "vpt_deep")]
+    blocks = [
+        Variant(f"{method.name}, {n}", {**method.changes, "model.depth": n, **_uncached(n)})
+        for n in BLOCKS
+        for method in methods
+    ]
+    return _jobs(_tuned(blocks, base, out), base, seeds, out)
+
+
+def _uncached(depth: int | str) -> dict[str, Any]:
+    """Where every block has prompts there are no tokens to keep."""
+    return {"data.token_cache": None} if depth == "deep" else {}
+
+
+def _n_classes(base: TrainConfig) -> int:
+    return len(load_data(base.data, 0).train.class_names)
 
 
 def strength_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
@@ -247,10 +325,30 @@ def best_lrs(base: TrainConfig, out: Path) -> dict[str, float]:
     return {method: max(scores, key=scores.get) for method, scores in found.items()}
 
 
+def best_thresholds(base: TrainConfig, out: Path) -> dict[str, tuple[float, ...]]:
+    """The thresholds that val chose for each method, from the best run of its sweep."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in _rows_of(sweep_jobs(base, range(1), out), out / "lr_sweep.jsonl"):
+        method = row["variant"].split(", ")[0]
+        if "thresholds" in row and row["val_mAP"] > best.get(method, {"val_mAP": -1})["val_mAP"]:
+            best[method] = row
+    return {method: tuple(row["thresholds"]) for method, row in best.items()}
+
+
+def reference_run(base: TrainConfig, out: Path) -> TrainConfig:
+    """The run whose model names the biased pairs: a linear probe at its best rate, seed 0.
+
+    It holds half of the training images out: with fewer, few pairs have images enough.
+    """
+    rate = best_lrs(base, out).get("linear_probe", base.optim.lr)
+    changes = {"model.method": "linear_probe", "optim.lr": rate, "optim.seed": 0}
+    return change(base, {**changes, "data.val_fraction": 0.5})
+
+
 def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:
     """The recorded rows of these jobs; those of another base, which lie there too, are not."""
     keys = {job.key for job in jobs}
-    return [row for row in read_rows(path) if row["key"] in keys]
+    return [row for row in read_rows(path) if row.get("key") in keys and "error" not in row]
 
 
 def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Variant]:
@@ -263,10 +361,38 @@ def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Va
     return tuned
 
 
-def _jobs(variants: Sequence[Variant], base: TrainConfig, seeds: Sequence[int]) -> list[Job]:
-    """Seed by seed, so that a grid cut short has all variants with fewer seeds."""
-    return [
-        Job(v.name, change(base, {**v.changes, "optim.seed": seed}), v.prune)
-        for seed in seeds
-        for v in variants
-    ]
+def _jobs(
+    variants: Sequence[Variant],
+    base: TrainConfig,
+    seeds: Sequence[int],
+    out: Path | None = None,
+) -> list[Job]:
+    """Jobs seed by seed, so that a grid cut short has every variant, with fewer seeds.
+
+    A variant that equals an earlier one, such as "5 groups" where the base has five, is that one
+    and no job of its own. With `out` these are final runs: on photographs they train on the
+    validation images too, and take the thresholds that the sweep in `out` found.
+    """
+    final = out is not None and base.data.name != "scenes"
+    thresholds = best_thresholds(base, out) if final else {}
+    jobs: dict[str, Job] = {}
+    for seed in seeds:
+        for v in variants:
+            changes = {**v.changes, "optim.seed": seed}
+            if final:
+                changes["data.hold_out"] = False
+            found = thresholds.get(v.changes.get("model.method", BASE))
+            job = Job(v.name, change(base, changes), v.prune, found)
+            jobs.setdefault(job.key, job)
+    return list(jobs.values())
+
+
+def _asked_for(jobs: Sequence[Job], only: Sequence[str]) -> list[Job]:
+    """The jobs of the methods or variants in `only`; all of them without it."""
+    if not only:
+        return list(jobs)
+    names = {name for job in jobs for name in (job.variant, job.variant.split(", ")[0])}
+    unknown = sorted(set(only) - names)
+    if unknown:
+        raise InputError(f"the study has no {unknown[0]!r}: choose {', '.join(sorted(names))}.")
+    return [job for job in jobs if {job.variant, job.variant.split(", ")[0]} & set(only)]

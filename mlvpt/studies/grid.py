@@ -1,9 +1,11 @@
-"""Runs a grid of training runs, and remembers what it has done.
+"""Grids of training runs that are recorded as they finish, and resumed after a stop.
 
-A study is a file of JSON lines, one per finished run, each a record of how it came about (command,
-commit, seed, device, versions, seconds) with the configuration and what was measured. A run is
-recognised by a hash of its configuration: killed and started again, a grid does what is missing,
-and a run that another study in the same folder made is not made twice.
+A study is a file of JSON lines, one per run, each a record of how it came about (command, commit,
+seed, device, versions, seconds) with the configuration and what was measured, or with the reason
+why the run failed. A run is recognised by a hash of its whole configuration: killed and started
+again, a grid does what is missing, and a run that another study in the same folder made is not made
+twice. Settings that a record does not name, because they were added later or stood at a default,
+are in unnamed.json with the value that they had then: a changed default changes no old record.
 """
 
 import dataclasses
@@ -15,15 +17,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from importlib import resources
 from multiprocessing import connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.training.checkpoint import run_lock
-from mlvpt.training.config import EXECUTION, TrainConfig, flatten
-from mlvpt.training.interrupts import Stopped
+from mlvpt.training.config import EXECUTION, RENAMED, TrainConfig, flatten
+from mlvpt.training.record import make_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +37,15 @@ class Job:
         variant: its name in the study.
         config: what is trained; the seed is in it.
         prune: train, prune and rewind, train again (E2VPT).
+        thresholds: (K,) tuned on validation images by another run, for a run that trains on them.
+        pairs: (label, partner) names on which co-occurrence is measured, see studies/pairs.py.
     """
 
     variant: str
     config: TrainConfig
     prune: bool = False
+    thresholds: tuple[float, ...] | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
 
     @property
     def seed(self) -> int:
@@ -47,17 +54,36 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Hash of the settings that are not at their default, so that a new one changes no key.
+        """Hash of every setting; see `key_of`."""
+        return key_of(settings_of(self.config), self.prune)
 
-        How the work is executed decides no result and is left out. Paths count as written.
-        """
-        settings = {n: v for n, v in changed(self.config).items() if n not in EXECUTION}
-        text = json.dumps({**settings, "prune": self.prune}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """Every setting by its dotted name, as JSON gives it back."""
+    return json.loads(json.dumps(flatten(config)))
+
+
+def key_of(settings: dict[str, Any], prune: bool) -> str:
+    """Hash of a run's settings.
+
+    How the work is executed decides no result and is left out. Paths count as written.
+
+    Args:
+        settings: by dotted name; what it does not name has its value in unnamed.json.
+        prune: see `Job`.
+    """
+    text = (resources.files("mlvpt.studies") / "unnamed.json").read_text(encoding="utf-8")
+    whole = json.loads(text) | {RENAMED.get(name, name): v for name, v in settings.items()}
+    whole = {name: value for name, value in whole.items() if name not in EXECUTION}
+    text = json.dumps({**whole, "prune": prune}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a study; a last line that a killed process left unfinished is dropped."""
+    """The rows of a study; a last line that a killed process left unfinished is dropped.
+
+    The key of a row follows from its settings, whatever the version that wrote it called it.
+    """
     path = Path(path)
     if not path.exists():
         return []
@@ -65,7 +91,11 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
+            if "config" in row:  # other records may lie in the same folder
+                pruned = row.get("prune", row["variant"].split(",")[0].endswith("_pruned"))
+                row["key"] = key_of(row["config"], pruned)
+            rows.append(row)
         except ValueError:
             if number < len(lines):
                 raise InputError(
@@ -77,7 +107,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
 def run_grid(
     jobs: Sequence[Job], path: str | Path, *, workers: int | None = None, quiet: bool = False
 ) -> list[dict[str, Any]]:
-    """Make the runs that `path` does not hold yet, in the order given.
+    """The rows of all jobs, after making the runs that `path` does not hold yet.
 
     Args:
         jobs: the runs.
@@ -86,11 +116,11 @@ def run_grid(
         quiet: print nothing.
 
     Returns:
-        The rows of the jobs, in their order.
+        The rows of the jobs, in their order. A run that failed has a row, too, with its reason
+        under "error" and nothing measured; it is not tried again while that row stands.
 
     Raises:
-        InputError: another process works in the same folder; or runs failed, which are named, after
-            all others were made.
+        InputError: another process works in the same folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +134,7 @@ def run_grid(
             for row in read_rows(other)
             if "key" in row  # other records may lie there
         }
-        missing, failed = [], []
+        missing = []
         for job in {job.key: job for job in jobs}.values():
             if job.key in elsewhere and job.key not in rows:
                 rows[job.key] = {**elsewhere[job.key], "variant": job.variant}
@@ -125,17 +155,10 @@ def run_grid(
             for done, future in enumerate(as_completed(waiting), start=1):
                 job = waiting[future]
                 name = f"{job.variant}, seed {job.seed}"
-                row = future.result()
-                if "error" in row:
-                    failed.append(f"{name} ({row['error']})")
-                else:
-                    rows[job.key] = row
-                    _append(path, row)
+                rows[job.key] = row = future.result()
+                _append(path, row)
                 if not quiet:
-                    shown = row.get("error") or f"val mAP {100 * row['val_mAP']:.2f}"
-                    print(f"{path.stem} {done}/{total}  {name}: {shown}", flush=True)
-    if failed:
-        raise InputError(f"{len(failed)} of {total} runs failed: {'; '.join(failed)}")
+                    print(f"{path.stem} {done}/{total}  {name}: {_shown(row)}", flush=True)
     return [rows[job.key] for job in jobs]
 
 
@@ -189,9 +212,28 @@ def _run(job: Job) -> dict[str, Any]:
     except Stopped as stop:
         if stop.exit_code > 128:  # by a signal: no other job must begin in this worker
             os._exit(stop.exit_code)
-        return {"error": str(stop)}
+        return _failed(job, str(stop))
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
+        return _failed(job, f"{type(error).__name__}: {error}")
+
+
+def _failed(job: Job, reason: str) -> dict[str, Any]:
+    """The row of a run that came to nothing."""
+    record = make_record(None, seconds=0.0, seed=job.seed)
+    del record["results"]
+    return {**_head(job), **record, "error": reason, "config": settings_of(job.config)}
+
+
+def _head(job: Job) -> dict[str, Any]:
+    return {"key": job.key, "variant": job.variant, "prune": job.prune}
+
+
+def _shown(row: dict[str, Any]) -> str:
+    """What a line of progress says of a run."""
+    if "error" in row:
+        return f"failed: {row['error']}"
+    split = "val" if "val_mAP" in row else "test"
+    return f"{split} mAP {100 * row[f'{split}_mAP']:.2f}"
 
 
 def make_run(job: Job) -> dict[str, Any]:
@@ -216,17 +258,16 @@ def make_run(job: Job) -> dict[str, Any]:
             config = dataclasses.replace(config, model=start)
         summary = train(config, Path(folder) / "run", progress=False)
         model = load_model(Path(folder) / "run").to(device)
-        found = measure(model, config, summary)
+        found = measure(Path(folder) / "run", config, summary, job.thresholds, job.pairs)
     results = summary.pop("results")
     return {
-        "key": job.key,
-        "variant": job.variant,
+        **_head(job),
         **summary,
         "seconds": round(seconds + summary["seconds"], 2),
         "trained_parameters": getattr(model, "n_effective", results["trainable_parameters"]),
         "best_epoch": results["best_epoch"],
         **found,
-        "config": changed(job.config),
+        "config": settings_of(job.config),
     }
 
 
@@ -255,16 +296,6 @@ def _prune(model: Any, config: TrainConfig, folder: Path) -> None:
     torch.manual_seed(config.optim.seed)
     model.prune(pairs, build_loss(config.loss))
     model.save_pretrained(folder)
-
-
-def changed(config: TrainConfig) -> dict[str, Any]:
-    """The settings that differ from their defaults, by dotted name."""
-    default = flatten(TrainConfig())
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in flatten(config).items()
-        if value != default[name]
-    }
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

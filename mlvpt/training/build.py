@@ -1,12 +1,15 @@
-"""From a configuration to a model: the groups, the method by name, the loss; and back from disk."""
+"""Groups, model and loss from a configuration, and trained models from disk."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import load_file
 from torch import nn
 
-from mlvpt import baselines
-from mlvpt.classifier import MultiLabelClassifier
+import mlvpt.baselines
+import mlvpt.model  # noqa: F401  methods are known once their modules are imported
+from mlvpt.classifier import WEIGHTS, MultiLabelClassifier
 from mlvpt.errors import InputError
 from mlvpt.files import read_json
 from mlvpt.grouping import (
@@ -19,7 +22,6 @@ from mlvpt.grouping import (
 )
 from mlvpt.labels import LabelGroups
 from mlvpt.losses import AsymmetricLoss, MLVPTLoss
-from mlvpt.model import MLVPT
 from mlvpt.training.config import LossConfig, ModelConfig
 
 
@@ -29,7 +31,7 @@ def build_groups(
     """The label groups that a configuration asks for.
 
     Args:
-        config: its group_source, n_groups and root are used.
+        config: its group_source, n_groups and tau are used.
         targets: (N, K) in {1, 0, -1}, of the training split alone.
         class_names: K names.
         seed: of the clustering, or of the draw for random groups.
@@ -45,41 +47,40 @@ def build_groups(
     if source == "kmeans":
         rows = conditional_probabilities(cooccurrence_counts(targets))  # (K, K) P(j | i)
         return kmeans_groups(rows, n_groups, seed, names)
-    return group_labels(targets, n_groups=n_groups, root=config.root, seed=seed, class_names=names)
+    return group_labels(targets, n_groups=n_groups, tau=config.tau, seed=seed, class_names=names)
 
 
 def build_model(
-    config: ModelConfig, groups: LabelGroups, class_names: list[str]
+    config: ModelConfig, groups: LabelGroups | None, class_names: Sequence[str]
 ) -> MultiLabelClassifier:
     """The method named by `config.method`, not yet trained.
 
     Args:
         config: every setting of the model.
-        groups: LabelGroups; a baseline without groups ignores them.
+        groups: LabelGroups, or None for a baseline, which has none.
         class_names: K names.
 
     Returns:
-        MLVPT, or a baseline: forward(images) gives an object with `.logits` (B, K).
+        MLVPT, or a baseline.
 
     Raises:
         InputError: unknown method or backbone, or options that do not fit.
+
+    Example:
+        >>> config = ModelConfig(method="vpt_deep", n_prompts=4)
+        >>> build_model(config, None, ["cat", "dog"]).n_trainable
+        1730
     """
-    if config.method == "mlvpt":
-        return MLVPT(
-            config.backbone,
-            groups,
-            experts_per_group=config.experts_per_group,
-            bottleneck=config.bottleneck,
-            views=config.views,
-            gate=config.gate,
-            depth=config.depth,
-            isolate_prompts=config.isolate_prompts,
-            norm_output=config.norm_output,
-            pretrained=config.pretrained,
-            image_size=config.image_size,
-            backbone_checkpoint=config.backbone_checkpoint,
-        )
-    return baselines.build(config.method, config, class_names)
+    methods = MultiLabelClassifier.methods
+    if config.method not in methods:
+        raise InputError(f"Unknown method {config.method!r}: choose {', '.join(methods)}.")
+    model = methods[config.method].from_config(config, class_names, groups)
+    if config.start_from is not None:
+        weights = Path(config.start_from) / WEIGHTS
+        if not weights.is_file():
+            raise InputError(f"start_from: {weights} is missing; give a folder of save_pretrained.")
+        model.load_trained_state(load_file(weights))
+    return model
 
 
 def model_folder(path: str | Path) -> Path:

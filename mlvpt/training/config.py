@@ -40,6 +40,11 @@ class DataConfig:
         transform: augmentation of the training images.
         mean_std: normalisation, the backbone's own or ImageNet's.
         cache_gb: memory for decoded images, in GB; 0 decodes every epoch anew.
+        token_cache: folder for the tokens before the first prompted block, which are the same in
+            every run (see training/tokens.py); None makes them anew in every step. For images that
+            are not augmented.
+        hold_out: keep the validation images out of training. False trains on them too, once
+            everything is chosen: no epoch is selected then, and the last weights are kept.
         skip_corrupt: skip and count unreadable images instead of stopping.
         n_images: number of training images of scenes (None: all that the package makes).
         strength: strength of the planted co-occurrence of scenes, in [0, 1].
@@ -53,6 +58,8 @@ class DataConfig:
     transform: Literal["none", "official", "ours"] = "none"  # ours: digits have one orientation
     mean_std: Literal["backbone", "imagenet"] = "backbone"  # ours; release: ImageNet's for all
     cache_gb: float = 0.0  # ours: off unless asked for
+    token_cache: str | None = None
+    hold_out: bool = True
     skip_corrupt: bool = False  # ours: a damaged data set should be noticed
     n_images: int | None = None
     strength: float = 1.0  # design of DigitScenes
@@ -60,6 +67,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "in (0, 1)")
         _require(0 <= self.strength <= 1, "data.strength", self.strength, "in [0, 1]")
+        _require(
+            self.token_cache is None or (self.transform == "none" and not self.skip_corrupt),
+            "data.token_cache",
+            self.token_cache,
+            "used with data.transform none and without data.skip_corrupt",
+        )
         _require(self.cache_gb >= 0, "data.cache_gb", self.cache_gb, "0 or more")
         _require(
             self.n_images is None or self.n_images >= 1, "data.n_images", self.n_images, "positive"
@@ -79,12 +92,13 @@ class ModelConfig:
         n_groups: groups per view, G.
         experts_per_group: prompt tokens per group, E.
         bottleneck: hidden width of an expert.
-        root: tau of the grouping; the affinity is the tau-th root of the conditionals.
+        tau: of the grouping: the affinity is the tau-th root of the conditional probabilities; or
+            a pair, the tau of the CO view and the tau of the DC view.
         group_source: where groups come from: spectral clustering of the labels, chance, one single
             group, or k-means of the label statistics.
         views: the label views in use.
         gate: how a class mixes the experts of its group.
-        depth: prompts before every block, or before the first only.
+        depth: prompts in every block, before the first only, or in the last n blocks.
         isolate_prompts: prompts do not attend to other prompts.
         norm_output: prompt tokens after the final norm; None: as the release does per family.
         n_prompts: prompt tokens of the baselines that have no groups.
@@ -102,11 +116,13 @@ class ModelConfig:
     n_groups: int = 5  # paper, section 4.1
     experts_per_group: int = 3  # paper, section 4.1
     bottleneck: int = 5  # release
-    root: float = 2.0  # equals the released groups exactly for VOC2007 and COCO2014 (CO)
+    tau: float | list[float] = (
+        2.0  # equals the released groups exactly for VOC2007 and COCO2014 (CO)
+    )
     group_source: Literal["labels", "random", "single", "kmeans"] = "labels"  # paper, section 3.2
     views: tuple[str, ...] = ("co", "dc")  # paper, section 3.2
     gate: Literal["dense", "mean", "top1"] = "dense"  # release: softmax over all experts
-    depth: Literal["deep", "shallow"] = "deep"  # paper, section 3.1
+    depth: Literal["deep", "shallow"] | int = "deep"  # paper, section 3.1
     isolate_prompts: bool = True  # release
     norm_output: bool | None = None
     n_prompts: int = 30  # as many as ML-VPT's 2 * 5 * 3
@@ -117,7 +133,12 @@ class ModelConfig:
         object.__setattr__(self, "views", tuple(self.views))  # JSON and YAML give lists
         for name in ("n_groups", "experts_per_group", "bottleneck", "n_prompts"):
             _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "1 or more")
-        _require(self.root > 0, "model.root", self.root, "positive")
+        pair = list(self.tau) if isinstance(self.tau, (list, tuple)) else [self.tau] * 2
+        positive = len(pair) == 2 and all(0 < tau < float("inf") for tau in pair)
+        _require(positive, "model.tau", self.tau, "positive, or a pair of positive numbers")
+        _require(
+            isinstance(self.depth, str) or self.depth >= 1, "model.depth", self.depth, "1 or more"
+        )
         _require(
             self.views in (("co", "dc"), ("co",), ("dc",)),
             "model.views",
@@ -239,9 +260,12 @@ class TrainConfig:
 
 SECTIONS = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig, "optim": OptimConfig}
 
+RENAMED = {"model.root": "model.tau"}  # settings of version 0.1 by the name they have now
+
 # How the work is executed, not what it computes.
 EXECUTION = frozenset(
     {
+        "data.token_cache",
         "optim.workers",
         "optim.device",
         "optim.compile",

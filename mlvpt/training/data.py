@@ -1,4 +1,4 @@
-"""Data for a run: its splits, and loaders whose order and augmentation can be resumed anywhere.
+"""Splits of a run, and loaders whose order and augmentation can be resumed anywhere.
 
 The order of an epoch is a function of (seed, epoch), and the randomness of an image's augmentation
 of (seed, epoch, index). So a run continued at step n of an epoch sees exactly what it would have
@@ -8,23 +8,16 @@ seen, whatever the number of workers and devices.
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mlvpt.datasets import DecodedCache, MultiLabelDataset, load_scenes, load_splits
+from mlvpt.datasets import DecodedCache, MultiLabelDataset, Splits, load_splits
 from mlvpt.errors import InputError
+from mlvpt.images import normalize
 from mlvpt.training.config import DataConfig
-
-
-class Splits(NamedTuple):
-    """train, val: MultiLabelDataset; tests: {"test": ..., ...}, evaluated once at the end."""
-
-    train: MultiLabelDataset
-    val: MultiLabelDataset
-    tests: dict[str, MultiLabelDataset]
 
 
 def dataset_hash(*datasets: MultiLabelDataset) -> str:
@@ -179,6 +172,23 @@ def make_loader(
     )
 
 
+def model_input(model: Any, batch: torch.Tensor) -> torch.Tensor:
+    """What a model reads of a batch: normalised images, or kept tokens as they are.
+
+    Args:
+        model: has the `mean` and `std` of its images.
+        batch: (B, 3, H, W) uint8, or (B, T, D) float tokens.
+    """
+    if batch.dtype == torch.uint8:
+        return normalize(batch, model.mean, model.std)
+    return batch
+
+
+def as_is(tokens: torch.Tensor) -> torch.Tensor:
+    """The transform of kept tokens: none."""
+    return tokens
+
+
 def n_cores() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
@@ -219,7 +229,7 @@ def load_data(config: DataConfig, seed: int) -> Splits:
         seed: of the split of training images into train and val.
 
     Raises:
-        InputError: no root where one is needed, or anything the loader refuses.
+        InputError: whatever `load_splits` refuses.
     """
     found = load_splits(
         config.name,
@@ -231,13 +241,9 @@ def load_data(config: DataConfig, seed: int) -> Splits:
         n_images=config.n_images,
         strength=config.strength,
     )
-    tests = {} if found.test is None else {"test": found.test}
-    if config.name == "scenes":
-        tests["test_shifted"] = load_scenes("test_shifted")
-    for name, part in {"training": found.train, "validation": found.val}.items():
-        if not len(part):
-            raise InputError(f"the data set {config.name} has no {name} images: check its files.")
-    return Splits(found.train, found.val, tests)
+    if config.hold_out:
+        return found
+    return Splits(found.train.joined_with(found.val), found.val, found.tests)
 
 
 def cached(splits: Splits, image_size: tuple[int, int], config: DataConfig) -> Splits:

@@ -9,9 +9,10 @@ from accelerate import Accelerator
 
 from mlvpt.datasets import MultiLabelDataset
 from mlvpt.errors import InputError
-from mlvpt.images import eval_transform, normalize
+from mlvpt.images import eval_transform
 from mlvpt.metrics import average_precision, bootstrap_map, multilabel_metrics, tune_thresholds
-from mlvpt.training.data import EvaluationImages, make_loader
+from mlvpt.training.data import EvaluationImages, as_is, make_loader, model_input
+from mlvpt.training.tokens import KeptTokens
 
 
 @torch.no_grad()
@@ -55,9 +56,8 @@ def predict_dataset(
         rank, share = accelerator.process_index, accelerator.num_processes
     padded = [*range(n_images), *[n_images - 1] * (-n_images % (batch_size * share))]
     batches = [padded[i : i + batch_size] for i in range(0, len(padded), batch_size)]
-    images = EvaluationImages(
-        dataset, eval_transform(model.image_size), model.image_size, skip_corrupt
-    )
+    transform = as_is if isinstance(dataset, KeptTokens) else eval_transform(model.image_size)
+    images = EvaluationImages(dataset, transform, model.image_size, skip_corrupt)
     loader = make_loader(images, batches[rank::share], workers, on_gpu=device.type == "cuda")
     was_training = model.training
     model.eval()
@@ -65,7 +65,7 @@ def predict_dataset(
     try:
         for pixels, readable in loader:
             pixels = pixels.to(device, non_blocking=True)
-            logits = model(normalize(pixels, model.mean, model.std)).logits
+            logits = model(model_input(model, pixels)).logits
             found = logits.float().sigmoid()
             found = found.masked_fill(~readable.to(device)[:, None], torch.nan)
             # gathered in the order of the processes, which is the order of the batches

@@ -5,6 +5,7 @@ RUN/split.json       image ids of train and val, hashes of the data and of the b
 RUN/metrics.jsonl    one line per epoch
 RUN/checkpoints/     last.safetensors and best.safetensors, see checkpoint.py
 RUN/model/           the best model, as save_pretrained writes it
+RUN/probabilities.safetensors  (N, K) per evaluated split, in the order of its images
 RUN/summary.json     written when the run is complete, see record.py
 """
 
@@ -39,6 +40,7 @@ class RunFolder:
         self.last = self.path / "checkpoints" / "last.safetensors"
         self.best = self.path / "checkpoints" / "best.safetensors"
         self.model = self.path / "model"
+        self.probabilities = self.path / "probabilities.safetensors"
         self.summary = self.path / "summary.json"
 
     def kept(self) -> str:

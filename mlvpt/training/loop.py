@@ -5,8 +5,8 @@ trained parameters (never the backbone's) are followed by AdamW on a one-cycle s
 average of those parameters trails behind. After every epoch the average is scored on the
 validation images, and the best one is kept. Test images are used once, at the end.
 
-Source: the recipe of the authors' release (method.md, section 5). Ours: selection on validation
-images, no decay on biases, everything about interruption.
+Source: Ma et al., CVPR 2025, section 4.1, with the values of the authors' release where the paper
+has none. Ours: selection on validation images, no decay on biases, everything about interruption.
 """
 
 import time
@@ -18,12 +18,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mlvpt.datasets import DecodedCache, MultiLabelDataset
-from mlvpt.images import normalize
+from mlvpt.errors import Stopped
+from mlvpt.files import atomic_path
 from mlvpt.training import checkpoint
 from mlvpt.training.config import TrainConfig, to_dict
+from mlvpt.training.console import StopSignals
+from mlvpt.training.data import model_input
 from mlvpt.training.evaluation import (
     evaluate,
     mean_ap,
@@ -32,9 +36,8 @@ from mlvpt.training.evaluation import (
     tuned_thresholds,
 )
 from mlvpt.training.folder import RunFolder
-from mlvpt.training.interrupts import Stopped, StopSignals
 from mlvpt.training.record import write_record
-from mlvpt.training.run import Position, Run, make_accelerator
+from mlvpt.training.run import Position, Run, make_accelerator, process_state_kept
 
 
 def train(
@@ -44,7 +47,7 @@ def train(
 
     Args:
         config: what to train on what.
-        out_dir: the run folder, see run_folder.py; it must not hold a run unless `resume`.
+        out_dir: the run folder, see folder.py; it must not hold a run unless `resume`.
         resume: continue the run in `out_dir` exactly where its last checkpoint left it.
         progress: show a bar, or a line per epoch where there is no terminal.
 
@@ -60,6 +63,7 @@ def train(
     folder = RunFolder(out_dir)
     signals = StopSignals(folder.kept)
     with ExitStack() as stack:
+        stack.enter_context(process_state_kept())
         stack.enter_context(signals.installed())
         accelerator = make_accelerator(config)
         if accelerator.is_main_process:
@@ -88,7 +92,10 @@ def train(
 
 def _lost_connection(error: RuntimeError) -> bool:
     """Whether a collective operation failed because a process is gone."""
-    words = ("gloo", "NCCL", "peer", "Connection reset", "Connection closed")
+    if isinstance(error, torch.distributed.DistError):  # NCCL
+        return True
+    # Gloo raises a bare RuntimeError, so that its words are all there is
+    words = ("gloo", "peer", "Connection reset", "Connection closed")
     return any(word in str(error) for word in words)
 
 
@@ -102,13 +109,17 @@ def train_epoch(run: Run) -> bool:
         Stopped: after a signal, with the checkpoint written; or the loss is not finite.
     """
     accelerator, optim, at = run.accelerator, run.config.optim, run.position
+    if at.batch == run.batches.per_epoch:
+        return (
+            False  # resumed after the last step; an empty loader breaks Accelerate in some versions
+        )
     run.batches.epoch, run.batches.start = at.epoch, at.batch
     run.wrapped.train()
     began, began_at, stopping = time.perf_counter(), at.batch, False
     waiting: Tensor | None = None  # a step's numbers are read one step late: a GPU can run ahead
     with run.signals.deferred():
-        for pixels, targets in run.loader if at.batch < run.batches.per_epoch else ():
-            images = normalize(pixels, run.model.mean, run.model.std)  # (B, 3, H, W)
+        for pixels, targets in run.loader:
+            images = model_input(run.model, pixels)  # (B, 3, H, W)
             with accelerator.accumulate(run.wrapped):
                 with accelerator.autocast():
                     loss = run.criterion(run.wrapped(images), targets)
@@ -200,7 +211,7 @@ def select(run: Run, stopping: bool = False) -> None:
     run.position = Position(at.epoch + 1, 0, at.step, history=[*at.history, line])
     if not main:
         return
-    if run.position.best is line:
+    if run.best is line:
         with run.averaged():
             state = {"epoch": line["epoch"], "val_mAP": score[0]}
             checkpoint.save(run.folder.best, run.parameters, state)
@@ -231,12 +242,19 @@ def finish(run: Run) -> dict[str, Any]:
     with torch.no_grad():
         for name, parameter in run.parameters.items():
             parameter.copy_(weights[name])
-    parts = {"val": run.splits.val, **run.splits.tests}
+    held_out = run.config.data.hold_out  # else val was trained on, and says nothing
+    parts = {"val": run.splits.val} if held_out else {}
+    parts |= run.splits.tests
     probabilities = {name: predict(run, part) for name, part in parts.items()}
     if not run.accelerator.is_main_process:
         return {}
-    class_names = run.splits.val.class_names
-    thresholds = tuned_thresholds(run.splits.val.targets, probabilities["val"])
+    class_names, thresholds = run.splits.val.class_names, None
+    if held_out:
+        thresholds = tuned_thresholds(run.splits.val.targets, probabilities["val"])
+    with atomic_path(run.folder.probabilities) as temporary:
+        save_file(
+            {name: torch.from_numpy(p).float() for name, p in probabilities.items()}, temporary
+        )
     metrics = {
         name: evaluate(part.targets, probabilities[name], class_names, thresholds)
         for name, part in parts.items()
@@ -246,7 +264,7 @@ def finish(run: Run) -> dict[str, Any]:
         "best_epoch": best["epoch"],
         "epochs": run.position.epoch,
         "trainable_parameters": sum(p.numel() for p in run.parameters.values()),
-        "thresholds": dict(zip(class_names, thresholds, strict=True)),
+        "thresholds": dict(zip(class_names, thresholds or (), strict=bool(thresholds))),
         "config": to_dict(run.config),
     }
     run.bar.write(metrics_table(metrics))

@@ -1,33 +1,43 @@
-"""What a run holds between two steps, how it is built, saved and restored."""
+"""The state of a run between two steps: building, saving and restoring it."""
 
 import os
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.images import train_transform
 from mlvpt.training import checkpoint
 from mlvpt.training.build import build_groups, build_loss, build_model
 from mlvpt.training.config import OptimConfig, TrainConfig
-from mlvpt.training.data import AugmentedImages, EpochBatches, cached, load_data, make_loader
+from mlvpt.training.console import Progress, StopSignals
+from mlvpt.training.data import (
+    AugmentedImages,
+    EpochBatches,
+    as_is,
+    cached,
+    load_data,
+    make_loader,
+)
 from mlvpt.training.ema import EMA
 from mlvpt.training.folder import RunFolder
-from mlvpt.training.interrupts import Stopped, StopSignals
-from mlvpt.training.progress import Progress
+from mlvpt.training.tokens import kept
+
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @dataclass
 class Position:
-    """Where a run is; with the weights and the optimiser, all that a checkpoint needs.
+    """Place of a run in its epochs; with weights and optimiser, all that a checkpoint needs.
 
     Attributes:
         epoch: finished epochs.
@@ -52,7 +62,7 @@ class Position:
 
 
 class Run:
-    """Everything that one run holds, built from its configuration.
+    """A run: model, data, optimiser and position, built from its configuration.
 
     Attributes:
         model: the model itself; `wrapped` is it, or DistributedDataParallel around it.
@@ -68,7 +78,7 @@ class Run:
         signals: StopSignals,
         progress: bool,
     ) -> None:
-        optim = config.optim
+        optim, shown = config.optim, progress and accelerator.is_main_process
         self.began = self.saved_at = time.monotonic()
         self.config, self.folder = config, folder
         self.accelerator, self.signals = accelerator, signals
@@ -83,11 +93,15 @@ class Run:
         if config.data.mean_std == "imagenet":
             self.model.mean, self.model.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
         self.criterion = build_loss(config.loss)
-        self.splits = cached(splits, self.model.image_size, config.data)
+        transform = train_transform(config.data.transform, self.model.image_size)
+        if config.data.token_cache:
+            self.splits = kept(splits, self.model, config.data.token_cache, shown)
+            transform = as_is
+        else:
+            self.splits = cached(splits, self.model.image_size, config.data)
         self.batches = EpochBatches(
             len(splits.train), optim.batch_size, accelerator.num_processes, optim.seed
         )
-        transform = train_transform(config.data.transform, self.model.image_size)
         images = AugmentedImages(
             self.splits.train,
             transform,
@@ -112,7 +126,7 @@ class Run:
         self.images_per_second = 0.0
         self.seconds_before = 0.0  # of the processes that this one continues
         n_images = self.batches.per_epoch * self.global_batch * optim.epochs
-        self.bar = Progress(progress and accelerator.is_main_process, n_images, folder.path)
+        self.bar = Progress(shown, n_images, folder.path)
 
     @property
     def global_batch(self) -> int:
@@ -123,9 +137,16 @@ class Run:
         """A block in which the model holds the averaged weights, if they are kept."""
         return nullcontext() if self.ema is None else self.ema.swapped_in()
 
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The line of the epoch to keep: best on val, or the last where val is trained on."""
+        if self.config.data.hold_out:
+            return self.position.best
+        return self.position.history[-1] if self.position.history else None
+
     def out_of_patience(self) -> bool:
         """Whether `patience` epochs have passed since the best one."""
-        best, patience = self.position.best, self.config.optim.patience
+        best, patience = self.best, self.config.optim.patience
         return bool(patience and best and self.position.epoch - best["epoch"] >= patience)
 
     def seconds(self) -> float:
@@ -168,7 +189,7 @@ class Run:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put everything back where `save` left it."""
+        """Load the last checkpoint: weights, averages, optimiser, randomness and position."""
         tensors, state = checkpoint.load(self.folder.last)
         part = {
             kind: {n.removeprefix(kind): t for n, t in tensors.items() if n.startswith(kind)}
@@ -201,11 +222,42 @@ class Run:
         )
 
 
+@contextmanager
+def process_state_kept() -> Iterator[None]:
+    """A block after which the settings that `make_accelerator` changes are the caller's again.
+
+    They are torch's deterministic mode, the variable CUBLAS_WORKSPACE_CONFIG, and the state that
+    Accelerate keeps per process, so that an Accelerator of the caller works on.
+    """
+    mode = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cublas = os.environ.get(CUBLAS)
+    kinds = (PartialState, AcceleratorState, GradientState)
+    shared = [dict(kind._shared_state) for kind in kinds]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(mode, warn_only=warn_only)
+        if cublas is None:
+            os.environ.pop(CUBLAS, None)
+        else:
+            os.environ[CUBLAS] = cublas
+        for kind, state in zip(kinds, shared, strict=True):
+            kind._shared_state.clear()  # in place: every object of the class has this very dict
+            kind._shared_state.update(state)
+
+
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, precision and processes of a run, and what must be set before the first kernel."""
+    """Accelerator of a run: its device, precision and processes.
+
+    Sets what must be set before the first kernel runs; `process_state_kept` puts it back.
+
+    Raises:
+        InputError: fp16 is asked for on a CPU.
+    """
     optim = config.optim
     if optim.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its start
+        os.environ.setdefault(CUBLAS, ":4096:8")  # cuBLAS reads it at its start
     torch.use_deterministic_algorithms(optim.deterministic)
     # Accelerate keeps one state per process; a second run may want another precision
     AcceleratorState._reset_state(reset_partial_state=True)

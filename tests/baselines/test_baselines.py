@@ -1,6 +1,7 @@
 """Every baseline is what its paper says: what is trained, what is frozen, what is computed."""
 
 import builtins
+import dataclasses
 
 import pytest
 import torch
@@ -18,12 +19,12 @@ from mlvpt.baselines import (
     LinearProbe,
     LoRA,
     QueryHead,
-    build,
 )
 from mlvpt.baselines.e2vpt import KeyValuePromptedViT
 from mlvpt.classifier import MultiLabelClassifier
 from mlvpt.errors import InputError
 from mlvpt.losses import AsymmetricLoss, MLVPTLoss
+from mlvpt.training.build import build_model
 from mlvpt.training.config import ModelConfig
 
 NAMES = ["cat", "dog", "cow", "hen"]
@@ -51,6 +52,10 @@ def make(kind, vit=None, **options) -> MultiLabelClassifier:
     for _, parameter in model.trainable_parameters():  # no zero hides a mistake
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model.eval()
+
+
+def build(method: str, config: ModelConfig, names: list[str]) -> MultiLabelClassifier:
+    return build_model(dataclasses.replace(config, method=method), None, names)
 
 
 def images(n: int = 3) -> torch.Tensor:

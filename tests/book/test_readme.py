@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlvpt.cli.main import COMMANDS
-from mlvpt.results.tables import with_tables
+from mlvpt.studies.tables import with_tables
 from mlvpt.training.recipes import recipe_names
 
 ROOT = Path(__file__).parents[2]

@@ -193,8 +193,8 @@ def test_splits_of_a_named_data_set_are_disjoint_and_share_classes(tmp_path, nam
     ids = [{f"{part.name}/{i}" for i in part.image_ids} for part in (splits.train, splits.val)]
     assert all(ids)
     assert not ids[0] & ids[1]
-    assert splits.test.name != splits.train.name
-    assert splits.train.class_names == splits.val.class_names == splits.test.class_names
+    assert splits.tests["test"].name != splits.train.name
+    assert splits.train.class_names == splits.val.class_names == splits.tests["test"].class_names
 
 
 def test_splits_of_scenes_are_those_of_the_package(monkeypatch):
@@ -204,16 +204,19 @@ def test_splits_of_scenes_are_those_of_the_package(monkeypatch):
     splits = load_splits("scenes", n_images=30, strength=0.5)
     assert splits.train == ("train", {"n_images": 30, "strength": 0.5})
     assert splits.val == ("val", {"strength": 0.5})
-    assert splits.test == ("test", {"strength": 0.5})
+    assert splits.tests == {
+        "test": ("test", {"strength": 0.5}),
+        "test_shifted": ("test_shifted", {}),
+    }
 
 
 def test_splits_of_a_manifest_follow_its_column(tmp_path):
     path = make_manifest(tmp_path)
     splits = load_splits("manifest", path, val_fraction=0.25)
-    assert (len(splits.train), len(splits.val), splits.test) == (9, 3, None)
+    assert (len(splits.train), len(splits.val), splits.tests) == (9, 3, {})
     path.write_text("path,split,labels\na,train,x\nb,train,y\nc,test,x\nd,val,y\n")
     splits = load_splits("manifest", path)
-    assert [part.image_ids for part in (splits.train, splits.val, splits.test)] == [
+    assert [part.image_ids for part in (splits.train, splits.val, splits.tests["test"])] == [
         ["a", "b"],
         ["d"],
         ["c"],
@@ -284,7 +287,7 @@ def test_your_own_coco_json_is_split_for_training_by_name(tmp_path):
     splits = load_splits(
         "coco_json", annotations, image_root=tmp_path / "train2014", val_fraction=0.25
     )
-    assert (len(splits.train), len(splits.val), splits.test) == (10, 4, None)
+    assert (len(splits.train), len(splits.val), splits.tests) == (10, 4, {})
     targets = np.concatenate([splits.train.targets, splits.val.targets])
     assert (~targets.any(axis=1)).sum() == 2  # images of nothing are negatives
     assert splits.train.load_image(0).mode == "RGB"

@@ -27,6 +27,7 @@ from mlvpt.plots import (
     prompting_cost,
     strength_curves,
 )
+from mlvpt.plots.predictions import prediction_figure
 from mlvpt.plots.prefix import COLORS
 from mlvpt.prompts import PromptedViT
 
@@ -125,6 +126,37 @@ def test_attention_maps_are_drawn_as_given_and_on_one_scale():
     shown = [axes[i].images[-1] for i in (1, 2, 4, 5)]
     assert {image.get_clim() for image in shown} == {(0, attention.max())}
     assert {tuple(image.get_extent()) for image in shown} == {(-0.5, 47.5, 31.5, -0.5)}
+
+
+def draw_for_prediction(attention):
+    labels = {"cup": 0.9, "bus": 0.6}
+    return prediction_figure(PICTURE, labels, class_names=NAMES, groups=GROUPS, attention=attention)
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda maps: attention_grid(PICTURE, maps, GROUPS), draw_for_prediction]
+)
+def test_a_group_that_looks_nowhere_does_not_glow(draw):
+    attention = maps()
+    attention[1, 0] = 0
+    drawn = [ax.images[-1] for ax in pictures(draw(attention)) if len(ax.images) == 2]
+    brightness = [image.cmap(image.norm(image.get_array()))[..., :3].max() for image in drawn]
+    assert brightness[2] < 0.05
+    assert max(brightness) > 0.9
+
+
+def test_maps_of_a_prediction_are_drawn_as_given_and_on_one_scale():
+    attention = maps()
+    figure = draw_for_prediction(attention)
+    drawn = [ax.images[-1] for ax in pictures(figure) if len(ax.images) == 2]
+    np.testing.assert_array_equal(drawn[1].get_array(), attention[0, 1])
+    assert {image.get_clim() for image in drawn} == {(0, attention.max())}
+    assert "attention on a patch" in [ax.get_ylabel() for ax in figure.axes]
+
+
+def test_prediction_without_groups_has_no_maps():
+    figure = prediction_figure(PICTURE, {}, class_names=NAMES)
+    assert len(figure.axes) == 2
 
 
 def test_groups_with_a_class_in_the_picture_stand_out():

@@ -19,7 +19,7 @@ from mlvpt import results
 from mlvpt.baselines import BASELINES
 from mlvpt.cli import main as cli
 from mlvpt.datasets.scenes import SPLIT_SIZES
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.studies import ablations, grid
 from mlvpt.studies.ablations import (
     ABLATIONS,
@@ -30,7 +30,9 @@ from mlvpt.studies.ablations import (
     baseline_jobs,
     best_lrs,
     best_pool,
+    block_jobs,
     change,
+    group_jobs,
     pooling_jobs,
     scenes_base,
     strength_jobs,
@@ -38,9 +40,11 @@ from mlvpt.studies.ablations import (
 )
 from mlvpt.studies.grid import Job, make_run, read_rows, run_grid
 from mlvpt.studies.measures import look_alike_confusion
-from mlvpt.studies.statistics import mean_std, paired_test, results_table, summarise
+from mlvpt.studies.pairs import reference_pairs
+from mlvpt.studies.statistics import mean_std, paired_test, summarise
+from mlvpt.studies.tables import results_table
+from mlvpt.training import recipes
 from mlvpt.training.config import TrainConfig
-from mlvpt.training.interrupts import Stopped
 
 
 def tiny_base() -> TrainConfig:
@@ -175,12 +179,78 @@ def test_a_run_of_another_study_is_taken_over_under_the_new_name(tmp_path, pool)
     assert row["variant"] == "vpt_deep"
 
 
-def test_a_failed_run_is_named_after_the_others_were_made(tmp_path, pool):
-    pool.run = lambda job: {"error": "boom"} if job.seed == 0 else fake_row(job)
+def test_a_failed_run_is_a_row_with_its_reason_and_is_not_made_again(tmp_path, pool):
+    pool.run = lambda job: grid._failed(job, "boom") if job.seed == 0 else fake_row(job)
     jobs = [Job("a", change(tiny_base(), {"optim.seed": seed})) for seed in range(2)]
-    with pytest.raises(InputError, match=r"1 of 2 runs failed: a, seed 0 \(boom\)"):
-        run_grid(jobs, tmp_path / "study.jsonl", quiet=True)
-    assert [row["seed"] for row in read_rows(tmp_path / "study.jsonl")] == [1]
+    rows = run_grid(jobs, tmp_path / "study.jsonl", quiet=True)
+    assert [row.get("error") for row in rows] == ["boom", None]
+    pool.made.clear()
+    assert run_grid(jobs, tmp_path / "study.jsonl", quiet=True)[0]["error"] == "boom"
+    assert pool.made == []
+
+
+def test_the_table_is_made_of_the_runs_that_succeeded_and_names_the_others(tmp_path, pool):
+    def diverged_once(job):
+        return grid._failed(job, "boom") if job.variant == "co_only" else fake_row(job)
+
+    pool.run = diverged_once
+    table = ablate("ablations", seeds=1, base=tiny_base(), out=tmp_path, quiet=True)
+    assert table.splitlines()[-1] == "failed: co_only, seed 0: boom"
+    assert sum(line.startswith("co_only ") for line in table.splitlines()) == 0
+
+
+@pytest.mark.parametrize("settings", [{"n_groups": 5, "experts_per_group": 3}, {"bottleneck": 1}])
+def test_a_variant_that_equals_the_base_is_the_base(settings, tmp_path, pool):
+    base = change(tiny_base(), {f"model.{name}": value for name, value in settings.items()})
+    table = ablate("ablations", seeds=2, base=base, out=tmp_path, quiet=True)
+    names = [line.split()[0] for line in table.splitlines()[2:]]
+    assert len(set(names)) == len(names) == len({job.key for job in pool.made}) / 2
+    assert names[0] == "mlvpt"
+
+
+def test_a_changed_default_leaves_old_records_valid_and_makes_new_runs(tmp_path, monkeypatch):
+    job = Job("mlvpt", tiny_base())
+    recorded = {
+        "data.n_images": 64,
+        "optim.lr": 2e-2,
+        "optim.epochs": 1,
+        "model.backbone": "scenes",
+    }
+    recorded |= {"model.n_groups": 4, "model.experts_per_group": 2, "model.n_prompts": 16}
+    recorded |= {"model.backbone": "scenes"}
+    recorded |= {"model.pool": "patches"}
+    path = tmp_path / "old.jsonl"  # as version 0.1 wrote it: what differs from its defaults
+    path.write_text(json.dumps({"key": "old", "variant": "mlvpt", "seed": 0, "config": recorded}))
+    assert read_rows(path)[0]["key"] == job.key
+    other = change(tiny_base(), {"optim.weight_decay": 0.02})  # a new default, say
+    assert Job("mlvpt", other).key != job.key
+
+
+@pytest.mark.parametrize("study", ["lr_sweep", "baselines", "ablations", "strength"])
+def test_every_recorded_run_on_scenes_is_recognised(study):
+    folder = Path(results.__file__).parent
+    jobs = {
+        "lr_sweep": sweep_jobs,
+        "baselines": baseline_jobs,
+        "ablations": ablation_jobs,
+        "strength": strength_jobs,
+    }[study](scenes_base(), range(5), folder)
+    keys = {row["key"] for row in read_rows(folder / f"{study}.jsonl")}
+    assert {job.key for job in jobs} <= keys
+
+
+def test_wrong_data_is_one_sentence_before_the_first_job(tmp_path, pool):
+    base = change(tiny_base(), {"data.name": "voc2007", "data.root": str(tmp_path / "nowhere")})
+    with pytest.raises(InputError, match="nothing is there"):
+        ablate("lr_sweep", base=base, out=tmp_path)
+    assert pool.made == []
+
+
+def test_a_study_can_be_asked_for_some_of_its_methods(tmp_path, pool):
+    ablate("lr_sweep", base=tiny_base(), out=tmp_path, only=["mlvpt", "bitfit"], quiet=True)
+    assert {job.config.model.method for job in pool.made} == {"mlvpt", "bitfit"}
+    with pytest.raises(InputError, match="the study has no 'bitfti'"):
+        ablate("lr_sweep", base=tiny_base(), out=tmp_path, only=["bitfti"], quiet=True)
 
 
 def test_a_damaged_line_in_the_middle_is_reported(tmp_path):
@@ -218,6 +288,8 @@ def test_another_base_needs_a_folder_of_its_own(recipe, pool, tmp_path, monkeypa
     assert cli.main([*words, "--optim.epochs", "2"]) == 2
     assert "have another optim.epochs: name a folder for yours" in capsys.readouterr().err
     assert pool.made == []
+    for reader in ("_check_once", "reference_pairs"):  # there is no data here
+        monkeypatch.setattr(ablations, reader, lambda *_: [])
     assert cli.main([*words, "--data.root", "here"]) == (0 if recipe else 2)
     assert cli.main([*words, "--optim.workers", "2"]) == 0
 
@@ -246,14 +318,16 @@ def test_a_run_that_diverges_is_a_row_of_its_own_and_ends_no_other(monkeypatch):
         raise Stopped("the loss is not finite at step 3", 1)
 
     monkeypatch.setattr(grid, "make_run", diverged)
-    assert grid._run(Job("a", tiny_base())) == {"error": "the loss is not finite at step 3"}
+    row = grid._run(Job("a", tiny_base()))
+    assert row["error"] == "the loss is not finite at step 3"
+    assert (row["variant"], row["seed"]) == ("a", 0)
 
 
 def test_a_worker_that_is_told_to_stop_begins_no_other_job(tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
         "from mlvpt.studies import grid\n"
-        "from mlvpt.training.interrupts import Stopped\n"
+        "from mlvpt.errors import Stopped\n"
         "def stopped(job):\n"
         "    raise Stopped('by SIGTERM', 143)\n"
         "grid.make_run = stopped\n"
@@ -304,6 +378,14 @@ def test_a_run_is_measured_on_val_and_both_test_splits_and_recorded(small_splits
     assert -1 < row["test_induced_probability"] < 1
     assert row["config"]["data.n_images"] == 64
     json.dumps(row, allow_nan=False)
+
+
+def test_a_run_on_all_images_is_measured_at_the_thresholds_of_another(small_splits):
+    base = change(tiny_base(), {"data.hold_out": False})
+    low, high = (make_run(Job("a", base, thresholds=(t,) * 10)) for t in (0.0, 1.0))
+    assert low["test_mAP"] == high["test_mAP"]
+    assert low["test_CF1"] > high["test_CF1"] == 0.0
+    assert "val_mAP" not in low
 
 
 def test_a_pruned_run_counts_only_the_parameters_that_masks_leave(small_splits):
@@ -462,3 +544,63 @@ def test_workers_end_when_the_grid_is_killed(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail(f"worker {worker} outlived the grid")
+
+
+@pytest.mark.parametrize("name", ["root_1", "root_3"])
+def test_rows_recorded_when_tau_was_called_root_are_found(name):
+    rows = [
+        row
+        for row in read_rows(Path(results.__file__).parent / "ablations.jsonl")
+        if row["variant"] == name
+    ]
+    assert len(rows) == 5
+    for row in rows:
+        assert "model.root" in row["config"]
+        values: dict = {}
+        for key, value in row["config"].items():
+            section, setting = key.split(".")
+            values.setdefault(section, {})[setting] = value
+        assert Job(name, recipes.from_dict(values)).key == row["key"]
+
+
+def test_biased_pairs_are_made_once_and_measured_on_every_final_run(small_splits, tmp_path):
+    pairs = reference_pairs(tiny_base(), tmp_path / "pairs.json")
+    assert reference_pairs(tiny_base(), tmp_path / "pairs.json") == pairs
+    named = tuple((pair["label"], pair["partner"]) for pair in pairs)
+    found = make_run(Job("mlvpt", tiny_base(), pairs=named))["test_pairs"]
+    assert len(found["AP_matched_difference_by_pair"]) == len(pairs)
+    low, high = found["FPR_difference_interval"]
+    assert low <= found["FPR_difference"] <= high
+
+
+def test_final_runs_on_photographs_take_rate_and_thresholds_of_the_sweep(tmp_path):
+    base = change(tiny_base(), {"data.name": "manifest", "data.root": "mine.csv"})
+    for job in sweep_jobs(base, [0], tmp_path):
+        value = 0.9 if job.variant == "mlvpt, 0.02" else 0.5
+        row = fake_row(job, val_mAP=value, thresholds=[value] * 10)
+        grid._append(tmp_path / "lr_sweep.jsonl", row)
+    (job,) = [j for j in baseline_jobs(base, [3], tmp_path) if j.variant == "mlvpt"]
+    assert job.config.optim.lr == 0.02
+    assert job.config.data.hold_out is False
+    assert job.thresholds == (0.9,) * 10
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_group_study_compares_equal_numbers_of_prompts(n, tmp_path):
+    by_source = {}
+    for job in group_jobs(scenes_base(), [0], tmp_path):
+        source, number = job.variant.split(", ")
+        if int(number) == n:
+            model = job.config.model
+            groups = 1 if source == "single" else model.n_groups
+            by_source[source] = groups * model.experts_per_group
+    assert set(by_source) == {"labels", "random", "kmeans", "single"}
+    assert len(set(by_source.values())) == 1
+
+
+def test_the_block_study_keeps_tokens_only_where_blocks_are_frozen(tmp_path):
+    base = change(scenes_base(), {"data.token_cache": "tokens"})
+    kept = {
+        j.config.model.depth: j.config.data.token_cache for j in block_jobs(base, [0], tmp_path)
+    }
+    assert kept == {1: "tokens", 3: "tokens", 6: "tokens", "deep": None}

@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlvpt.datasets import load_coco, load_scenes, load_voc
+from mlvpt.datasets import Splits, load_coco, load_scenes, load_voc
 from mlvpt.datasets.export import export_scenes
 from mlvpt.datasets.shipped import authors_groups, label_statistics
 from mlvpt.grouping import cooccurrence_counts, group_labels
 from mlvpt.studies.ablations import change, scenes_base
-from mlvpt.training.data import Splits
 from mlvpt.training.loop import train
 
 SIZES = {"train": 64, "val": 32, "test": 32}

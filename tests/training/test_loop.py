@@ -1,25 +1,27 @@
 import errno
 import json
+import os
 import signal
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from tiny_runs import options_of, start_python, tiny_config, tiny_settings
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.files import atomic_path
 from mlvpt.training import checkpoint
 from mlvpt.training import loop as training
 from mlvpt.training.build import load_model
 from mlvpt.training.config import OptimConfig
+from mlvpt.training.console import StopSignals
 from mlvpt.training.data import AugmentedImages, EpochBatches
 from mlvpt.training.ema import EMA
 from mlvpt.training.folder import RunFolder
-from mlvpt.training.interrupts import Stopped, StopSignals
 from mlvpt.training.loop import train
-from mlvpt.training.run import make_optimizer, make_schedule
+from mlvpt.training.run import make_optimizer, make_schedule, process_state_kept
 
 
 def last(folder):
@@ -57,6 +59,7 @@ def test_run_folder_holds_what_it_promises(tiny_run):
         "metrics.jsonl",
         "checkpoints",
         "model",
+        "probabilities.safetensors",
         "summary.json",
     }
     summary = json.loads((tiny_run / "summary.json").read_text())
@@ -348,8 +351,32 @@ def test_patience_ends_the_run(tiny_csv, tmp_path, monkeypatch):
 )
 def test_option_trains_to_a_summary(tiny_csv, tmp_path, changes):
     summary = train(tiny_config(tiny_csv, **changes), tmp_path / "run", progress=False)
-    torch.use_deterministic_algorithms(False)
     assert 0 < summary["results"]["metrics"]["test"]["mAP"] <= 1
+
+
+def test_training_leaves_the_callers_deterministic_mode_and_accelerator_as_they_were(
+    tiny_csv, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with process_state_kept():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        own = Accelerator(cpu=True, mixed_precision="bf16", gradient_accumulation_steps=3)
+        config = tiny_config(tiny_csv, optim_epochs=1, optim_deterministic=True)
+        train(config, tmp_path / "run", progress=False)
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert (own.mixed_precision, own.gradient_accumulation_steps) == ("bf16", 3)
+        assert own.prepare(torch.nn.Linear(2, 2))(torch.zeros(1, 2)).shape == (1, 2)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_training_that_is_refused_leaves_the_callers_deterministic_mode_as_it_was(
+    tiny_csv, tmp_path
+):
+    config = tiny_config(tiny_csv, optim_precision="fp16", optim_deterministic=True)
+    with pytest.raises(InputError):
+        train(config, tmp_path / "run", progress=False)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_fp16_on_a_cpu_is_refused_with_a_remedy(tiny_csv, tmp_path):
