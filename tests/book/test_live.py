@@ -232,7 +232,7 @@ def click(browser, selector, text=None):
 def test_guided_steps_reach_the_figures_that_their_text_names(browser, address, theme, pixels):
     open_figures(browser, address, theme=theme, pixels=pixels)
     expected = run(browser, SETUP + "return steps.STEPS.map(step => step.expect)")
-    digits = [{1, 2, 3, 4}, {2, 3, 4}, {1, 3, 4}]
+    digits = [{1, 2, 3, 4}, {2, 3, 4}, {1, 3, 4}, {1, 2, 3, 4}]
     for number, (step, there) in enumerate(zip(expected, digits, strict=True)):
         if number:
             click(browser, ".live-guide .live-primary")
@@ -258,6 +258,12 @@ def test_other_hands_of_the_2_keep_the_0_as_often_as_the_last_step_says(browser,
     )
     kept, tried, named = run(browser, script)
     assert named == {"kept": kept, "tried": tried}
+    for _ in range(3):
+        click(browser, ".live-guide .live-primary")
+    before = bars(browser)
+    click(browser, ".live-tools button", "Another hand")  # of the 2, which the step selected
+    assert bars(browser)[0, 0] < before[0, 0]
+    assert set(texts(browser, ".live-present .live-name")) == {"1", "2", "3", "4"}
 
 
 def test_the_guided_scene_shows_the_digits_of_the_front_page_in_their_places(browser, address):

@@ -37,12 +37,8 @@ export function createGuide(onStep) {
         ? "Drag digits into the scene, move them, pull their corner, drag them off its edge. " +
           "Can you make a model report a digit that is not there?"
         : STEPS[i].text;
-    next.textContent =
-      i === null
-        ? "Start again"
-        : i === STEPS.length - 1
-          ? "Play on your own"
-          : `Remove the ${STEPS[i + 1].remove}`;
+    const after = i === null ? STEPS[0] : STEPS[i + 1];
+    next.textContent = after ? after.action : "Play on your own";
     dots.forEach((dot, j) => {
       dot.setAttribute("aria-current", j === i ? "step" : "false");
       dot.setAttribute("aria-label", `Step ${j + 1}: ${STEPS[j].title}`);

@@ -18,7 +18,7 @@ import {
   randomScene,
 } from "./scene.js";
 import { createStage } from "./stage.js";
-import { FRONT_PAGE, STEPS } from "./steps.js";
+import { FRONT_PAGE } from "./steps.js";
 
 /** Draw the figure; see live.js. */
 export async function draw({ model, el, base }) {
@@ -144,8 +144,9 @@ export async function draw({ model, el, base }) {
     if (step === null) return;
     chosen = 0;
     past.push(scene);
-    show({ ...front, items: front.items.filter((item) => item.digit !== step.remove) });
-    if (step === STEPS[0]) guide.show(0);
+    const items = front.items.filter((item) => item.digit !== step.remove);
+    const place = items.findIndex((item) => item.digit === step.select);
+    show({ ...front, items }, place < 0 ? null : place);
   }
 
   function paintFace(face, digit) {
