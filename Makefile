@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto --dist loadf
 BOOK := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebooks book ablations tables benchmark gpu lint clean
+.PHONY: help demo test notebooks book live javascript ablations tables benchmark gpu lint clean
 
 help:  ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,13 @@ book: $(VENV)/.installed-all  ## build the book, warnings are errors
 	rm -rf _build
 	$(VENV)/bin/jupyter-book build . -n -W
 	@echo "Open $(BOOK)"
+
+live: $(VENV)/.installed-all  ## make the data of the live figures again: trains two models, a minute
+	$(PYTHON) data_prep/live_figures.py
+
+javascript:  ## check style and formatting of the live figures, with npx (fetches prettier and eslint)
+	npx --yes prettier@3 --print-width 100 --check eslint.config.mjs 'book/_static/live/*.{js,css,html}'
+	npx --yes eslint@9 book/_static/live
 
 ablations: $(VENV)/.installed-all  ## all baselines and ablations on scenes, 5 seeds each: 2.1 h on 2 cores, resumable
 	$(VENV)/bin/mlvpt ablate all --seeds 5

@@ -40,7 +40,7 @@ COMMANDS = {
     "train": Command("train", "train", "train a model, or continue a run"),
     "evaluate": Command("model", "evaluate", "evaluate a run on a split"),
     "predict": Command("model", "predict", "predict the labels of image files"),
-    "export": Command("model", "export", "write a run's model as ONNX or torch.export"),
+    "export": Command("model", "export", "write a run's model as ONNX, torch.export or web"),
     "demo": Command("demo", "main", "train and compare ML-VPT and VPT-deep on the embedded data"),
     "ablate": Command("train", "ablate", "run a study: baselines, ablations, ...; resumable"),
     "scenes": Command("data", "scenes", "write the embedded data set to disk"),

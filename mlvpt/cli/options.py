@@ -163,8 +163,8 @@ def predict(parser: ArgumentParser) -> None:
 def export(parser: ArgumentParser) -> None:
     """Options of `mlvpt export`."""
     _model(parser)
-    parser.add_argument("--format", default="onnx", help="onnx or torch")
-    parser.add_argument("--output", type=Path, help="default: model.onnx or model.pt2 in the run")
+    parser.add_argument("--format", default="onnx", help="onnx, torch or web")
+    parser.add_argument("--output", type=Path, help="default: model.onnx, .pt2 or .bin in the run")
 
 
 def demo(parser: ArgumentParser) -> None:

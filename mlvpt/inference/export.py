@@ -1,4 +1,4 @@
-"""A trained model as a file that needs neither this package nor Python: ONNX or torch.export."""
+"""A trained model as a file that needs neither this package nor Python: ONNX, torch.export, web."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from mlvpt.errors import InputError
 from mlvpt.files import atomic_path, write_json
+from mlvpt.inference.web import export_web
 
-FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
+FORMATS = {"onnx": ".onnx", "torch": ".pt2", "web": ".bin"}
 TOLERANCE = 1e-4  # largest difference of probabilities between the file and the eager model
 
 
@@ -38,16 +39,20 @@ def export_model(model: Any, path: str | Path, format: str = "onnx") -> float:
     Args:
         model: as `load_model` gives it.
         path: the file to write.
-        format: "onnx" (read back with onnxruntime) or "torch" (torch.export).
+        format: "onnx" (read back with onnxruntime), "torch" (torch.export), or "web" (half
+            precision and a manifest for plain JavaScript, see `mlvpt.inference.web`).
 
     Returns:
         The largest difference of probabilities from the eager model, over batches of 1, 2 and 5.
 
     Raises:
-        InputError: unknown format, a missing library, or a file that differs by more than 1e-4.
+        InputError: unknown format, a missing library, or a file that differs by more than 1e-4
+            (web: 1e-2, half precision).
     """
     if format not in FORMATS:
         raise InputError(f"there is no export format {format!r}: use {' or '.join(FORMATS)}.")
+    if format == "web":
+        return export_web([model], path)
     path = Path(path)
     module = Probabilities(model).cpu().eval()
     height, width = model.image_size
