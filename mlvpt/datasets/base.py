@@ -5,7 +5,7 @@ images come from is one argument: a sequence whose items are paths, uint8 arrays
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,15 @@ class MultiLabelDataset(Dataset):
         transform: Callable[[Image.Image], Any] | None = None,
         name: str = "images",
     ) -> None:
+        if isinstance(class_names, str) or not isinstance(class_names, Iterable):
+            raise InputError(
+                f"class names of {name} must be a list of names, but are {class_names!r:.80}."
+            )
+        if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+            raise InputError(
+                f"images of {name} must be a sequence, such as a list of paths, but are of type "
+                f"{type(images).__name__}."
+            )
         self.class_names = [str(label) for label in class_names]
         if len(set(self.class_names)) != len(self.class_names):
             raise InputError(f"class names of {name} repeat: give every class its own name.")

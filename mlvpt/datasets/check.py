@@ -224,12 +224,12 @@ def _too_many_unreadable(
 
 def _repeated(dataset: MultiLabelDataset, files: list[Any]) -> list[Problem]:
     """Images that are in a data set twice: by their files, or by their ids if they have none."""
-    if all(file is None for file in files):
+    if not any(dataset.image_paths()):
         counts = Counter(dataset.image_ids)
         return [
             Problem("duplicate image", name, f"it is in the data set {count} times", True)
             for name, count in counts.items()
-            if count > 1 and not any(dataset.image_paths())
+            if count > 1
         ]
     first: dict[Any, int] = {}
     found = []
@@ -304,7 +304,7 @@ def _check_labels(dataset: MultiLabelDataset, unreadable: set[int]) -> list[Prob
     if not positives.any():
         unknown = "every label is unknown (-1 or blank)" if not negatives.any() else ""
         detail = unknown or f"no {which} has a label"
-        detail += ", so nothing can be learnt or measured: label them, or take the split out"
+        detail += ", so nothing can be learnt or measured: label some, or take other images"
         problems.append(Problem("no positive label", dataset.name, detail, True))
     elif not negatives.any():
         detail = f"no {which} is known not to have a label: write 0 where a class is absent"

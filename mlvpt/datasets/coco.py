@@ -84,6 +84,8 @@ def load_coco_json(
         categories = sorted((c["id"], c["name"]) for c in content["categories"])
         files = {image["id"]: image["file_name"] for image in content["images"]}
         pairs = {(a["image_id"], a["category_id"]) for a in content["annotations"]}
+        if not all(isinstance(name, str) and name for name in files.values()):
+            raise TypeError("a file_name is no name")
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not COCO instances JSON ({type(error).__name__}: {error}): it needs "
@@ -117,5 +119,5 @@ def _read_json(path: Path) -> dict:
     """The annotation file without its outlines: a third of the time of reading all of it."""
     try:
         return json.loads(_OUTLINE.sub(b'"outline":0', path.read_bytes()))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}): unpack it again.") from error

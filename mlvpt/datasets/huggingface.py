@@ -5,6 +5,7 @@ The library `datasets` is not needed: `dataset` is only indexed.
 
 import io
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,9 @@ def _from_names(
     targets = np.zeros((len(rows), len(names)), np.int8)
     for i, row in enumerate(rows):
         for label in row:
-            k = column.get(label, -1) if isinstance(label, str) else int(label)
+            k = column.get(label, -1) if isinstance(label, str) else label
+            if isinstance(k, bool) or not isinstance(k, Integral):  # 1.5 is no class
+                k = -1
             if not 0 <= k < len(names):
                 raise InputError(f"row {i}: {label!r} is not one of the {len(names)} classes.")
             targets[i, k] = 1

@@ -86,9 +86,10 @@ class Run:
         self.device = accelerator.device
         set_seed(optim.seed)
         splits = load_data(config.data, optim.seed)
-        require_trainable(
-            splits, skip_corrupt=config.data.skip_corrupt, held_out=config.data.hold_out
-        )
+        if not folder.last.exists():  # else the run passed when it began, on the same data
+            require_trainable(
+                splits, skip_corrupt=config.data.skip_corrupt, held_out=config.data.hold_out
+            )
         names = splits.train.class_names
         groups = build_groups(config.model, splits.train.targets, names, optim.seed)
         self.model = build_model(config.model, groups, names)

@@ -1,6 +1,7 @@
 """Hugging Face objects, the stratified split, splits by name, and the data set check."""
 
 import io
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from layouts import (
 from PIL import Image
 
 from mlvpt.datasets import (
+    MultiLabelDataset,
     check_dataset,
     load_huggingface,
     load_manifest,
@@ -269,8 +271,6 @@ def test_check_notes_labels_that_cannot_be_learnt_or_measured(tmp_path):
 
 
 def test_check_names_a_repeated_image():
-    from mlvpt.datasets import MultiLabelDataset
-
     dataset = MultiLabelDataset(
         targets=random_targets(3, 2),
         class_names=["a", "b"],
@@ -297,3 +297,43 @@ def test_a_word_in_the_split_column_that_nothing_reads_is_refused(tmp_path):
     (tmp_path / "own.csv").write_text("path,labels,split\na.png,x,train\nb.png,x,validation\n")
     with pytest.raises(InputError, match="'validation': give each row train, val or test"):
         load_splits("manifest", tmp_path / "own.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": "ab"}, "must be a list of names, but are 'ab'"),
+        ({"class_names": None}, "must be a list of names, but are None"),
+        ({"images": None}, "must be a sequence.*NoneType"),
+        ({"targets": [[1, 0], [1]]}, "rows differ in length"),
+        ({"targets": None}, r"\(N, K\) array"),
+        ({"targets": [["1", "0"]] * 2}, "must be numbers"),
+    ],
+)
+def test_wrong_types_of_a_data_set_are_one_sentence(changes, message):
+    sound = {"targets": [[1, 0]] * 2, "class_names": ["a", "b"], "images": ["a.png", "b.png"]}
+    with pytest.raises(InputError, match=rf"^[^\n]*{message}[^\n]*$"):
+        MultiLabelDataset(**(sound | changes))
+
+
+@pytest.mark.parametrize("label", [1.5, None, [0], True])
+def test_huggingface_label_that_is_no_class_is_named_by_its_row(label):
+    rows = [{"image": picture(), "labels": [label]}]
+    with pytest.raises(InputError, match=r"row 0: .* is not one of the 2 classes"):
+        load_huggingface(rows, class_names=["a", "b"])
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4, 3)), [[0.5, 0.2]], [[300, 2]], 7, None])
+def test_huggingface_pixels_that_are_no_picture_are_named_by_their_row(pixels):
+    with pytest.raises(InputError, match="the image of row 0"):
+        load_huggingface([{"image": pixels, "labels": ["a"]}]).load_image(0)
+
+
+@pytest.mark.parametrize("name", [None, 3, "", ["a.png"]])
+def test_coco_file_name_that_is_none_is_explained(tmp_path, name):
+    content = {"images": [{"id": 1, "file_name": name}], "annotations": []}
+    (tmp_path / "own.json").write_text(
+        json.dumps(content | {"categories": [{"id": 1, "name": "a"}]})
+    )
+    with pytest.raises(InputError, match=r"own\.json is not COCO instances JSON"):
+        load_splits("coco_json", tmp_path / "own.json")
