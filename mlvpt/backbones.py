@@ -21,6 +21,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import nn
 
 from mlvpt.errors import InputError
+from mlvpt.network import cache_alone_without_network
 
 _logger = logging.getLogger(__name__)
 
@@ -111,9 +112,10 @@ def create_backbone(
     else:
         _check_name(name)
         try:
-            backbone = timm.create_model(
-                name, pretrained=pretrained and checkpoint is None, num_classes=0, **size
-            )
+            with cache_alone_without_network(needed=pretrained and checkpoint is None):
+                backbone = timm.create_model(
+                    name, pretrained=pretrained and checkpoint is None, num_classes=0, **size
+                )
         except (OSError, RuntimeError) as error:
             if not pretrained or checkpoint is not None:
                 raise
