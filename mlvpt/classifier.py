@@ -11,14 +11,22 @@ import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mlvpt.backbones import Origin, backbone_hash
+from mlvpt.backbones import Origin, backbone_hash, cache_alone_without_network
 from mlvpt.errors import InputError
-from mlvpt.files import atomic_path, read_json, sha256_of_file, write_json
+from mlvpt.files import (
+    Outputs,
+    read_json,
+    sha256_of_file,
+    sha256_of_json,
+    write_bytes,
+    write_json,
+)
 from mlvpt.images import ImageError, eval_transform, normalize, read_picture
 from mlvpt.labels import LabelGroups, check_class_names
 from mlvpt.prompts import PromptedViT
@@ -28,6 +36,21 @@ DIVERGED = (
     "the model gives NaN: its weights have diverged or are damaged; train it again with a lower "
     "learning rate, or load other weights."
 )
+CHECKSUM = "config_sha256"  # in the header of the weights
+SCHEMA = {
+    "format": int,
+    "method": str,
+    "backbone": (str, None),  # None: a built module
+    "backbone_source": str,
+    "image_size": [int],
+    "mean": [float],
+    "std": [float],
+    "class_names": [str],
+    "groups": (None, {"n_groups": int, "co": [int], "dc": [int], "class_names?": (None, [str])}),
+    "options": {str: object},
+    "weights_sha256": str,
+    "backbone_sha256": str,
+}
 
 
 @dataclass
@@ -220,13 +243,13 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         state = self.state_dict()
         return {n: t.detach().cpu().contiguous() for n, t in state.items() if n not in frozen}
 
-    def load_trained_state(self, state: dict[str, Tensor]) -> None:
-        """Load a state that `trained_state` gave.
+    def load_trained_state(self, state: dict[str, Tensor], *, whole: bool = False) -> None:
+        """Load a state that `trained_state` gave; `whole`: with the frozen parameters.
 
         Raises:
             InputError: names or shapes differ from this model's.
         """
-        wanted = self.trained_state()
+        wanted = self.state_dict() if whole else self.trained_state()
         wrong = sorted(wanted.keys() ^ state.keys())
         wrong += [n for n in wanted.keys() & state.keys() if wanted[n].shape != state[n].shape]
         if wrong:
@@ -260,15 +283,17 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         nothing else could bring it back. (Further keywords come from `push_to_hub`.)
         """
         folder = Path(folder)
+        outputs = Outputs()
+        outputs.add(folder / WEIGHTS, "the model")
+        outputs.add(folder / CONFIG, "the model", own=_is_model_config)
         state = self.state_dict() if self.backbone_source == "random" else self.trained_state()
         state = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
-        with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(state, temporary)
-        hashes = {
-            "weights_sha256": sha256_of_file(folder / WEIGHTS),
-            "backbone_sha256": backbone_hash(self.vit),
-        }
-        write_json(folder / CONFIG, {**self.config, **hashes})
+        config = {**self.config, "backbone_sha256": backbone_hash(self.vit)}
+        # the configuration has the checksum of the weights, whose header has the configuration's
+        header = {"format": "pt", CHECKSUM: sha256_of_json(config)}
+        write_bytes(folder / WEIGHTS, save(state, metadata=header))
+        weights_sha256 = sha256_of_file(folder / WEIGHTS)
+        write_json(folder / CONFIG, {**config, "weights_sha256": weights_sha256})
 
     @classmethod
     def from_pretrained(
@@ -294,25 +319,15 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         folder = Path(folder)
         if not folder.is_dir():
             folder = _download(folder.as_posix(), **download)
-        config = read_json(folder / CONFIG, "the model's configuration")
-        weights = folder / WEIGHTS
-        name = config.get("method")
-        if config.get("format") != FORMAT or not isinstance(name, str):
-            raise InputError(
-                f"{folder / CONFIG} is not the configuration of a model of this package."
-            )
+        config = _read_config(folder / CONFIG)
+        weights, name = folder / WEIGHTS, config["method"]
         if name not in cls.kinds:
             raise InputError(
                 f"{folder} holds a model of the class {name}, which is not defined yet: import "
                 "the module that defines it (mlvpt.model for MLVPT, mlvpt.baselines for the others "
                 "of this package)."
             )
-        if not weights.is_file():
-            raise InputError(f"{weights} is missing: save the model again, or restore the file.")
-        if sha256_of_file(weights) != config["weights_sha256"]:
-            raise InputError(
-                f"{weights} was altered after it was saved (its SHA-256 differs): restore it."
-            )
+        _check_weights(weights, config)
         kind = cls.kinds[name]
         if not issubclass(kind, cls):
             raise InputError(f"{folder} holds a {kind.__name__}, not a {cls.__name__}.")
@@ -327,15 +342,20 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             )
         size = tuple(config["image_size"])
         groups = config["groups"]
-        model = kind._make(
-            config["backbone"] if backbone is None else backbone,
-            config["class_names"],
-            None if groups is None else LabelGroups.from_dict(groups),
-            **config["options"],
-            pretrained=source == "pretrained",
-            image_size=size if backbone is None else None,
-            backbone_checkpoint=backbone_checkpoint,
-        )
+        try:
+            model = kind._make(
+                config["backbone"] if backbone is None else backbone,
+                config["class_names"],
+                None if groups is None else LabelGroups.from_dict(groups),
+                **config["options"],
+                pretrained=source == "pretrained",
+                image_size=size if backbone is None else None,
+                backbone_checkpoint=backbone_checkpoint,
+            )
+        except (TypeError, AttributeError, KeyError) as error:
+            raise InputError(
+                f"{folder / CONFIG} holds options that {name} does not take ({error}): restore it."
+            ) from error
         if model.image_size != size:
             raise InputError(
                 f"{folder} was trained on images of {size[0]} x {size[1]} pixels, and the backbone "
@@ -345,7 +365,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         state = load_file(weights)
         model.mean, model.std = tuple(config["mean"]), tuple(config["std"])
         if source == "random":
-            model.load_state_dict(state)
+            model.load_trained_state(state, whole=True)
             return model.eval()
         if backbone_hash(model.vit) != config["backbone_sha256"]:
             raise InputError(
@@ -401,9 +421,48 @@ def _read(chunk: Sequence[Any], index: int, start: int) -> Image.Image:
         raise InputError(f"picture {start + index}: {error}") from error
 
 
+def _is_model_config(path: Path) -> bool:
+    """Whether a config.json is of a model, and not of a run or of something else."""
+    try:
+        _read_config(path)
+    except InputError:
+        return False
+    return True
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The content of a model's config.json, its checksum not yet compared."""
+    content = read_json(path, "the model's configuration")
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "method" not in content:
+        raise InputError(f"{path} is not the configuration of a model of this package.")
+    return read_json(path, "the model's configuration", SCHEMA)
+
+
+def _check_weights(path: Path, config: dict[str, Any]) -> None:
+    """Refuse weights that are not those of the configuration, or the other way round."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing: save the model again, or restore the file.")
+    if sha256_of_file(path) != config["weights_sha256"]:
+        raise InputError(
+            f"{path} was altered after it was saved (its SHA-256 differs): restore it."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            known = (file.metadata() or {}).get(CHECKSUM)  # version 0.1 wrote none
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({error}): restore it.") from None
+    covered = {key: value for key, value in config.items() if key != "weights_sha256"}
+    if known not in (None, sha256_of_json(covered)):
+        raise InputError(
+            f"{path.with_name(CONFIG)} was altered after it was saved (its SHA-256 differs): "
+            "restore it."
+        )
+
+
 def _download(repository: str, **keywords: Any) -> Path:
     try:
-        return Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG], **keywords))
+        with cache_alone_without_network():
+            return Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG], **keywords))
     except Exception as error:
         raise InputError(
             f"{repository} is neither a folder nor a repository that can be fetched "

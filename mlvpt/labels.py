@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, write_json
 
+# how a file holds label groups, see files.check_schema
+GROUPS = {"n_groups": int, "co": [int], "dc": [int], "class_names?": (None, [str])}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelGroups:
@@ -110,7 +113,7 @@ class LabelGroups:
         Raises:
             InputError: the file is missing, incomplete, or holds no label groups.
         """
-        content = read_json(path, "the label groups")
+        content = read_json(path, "the label groups", GROUPS)
         try:
             return cls.from_dict(content)
         except InputError as error:

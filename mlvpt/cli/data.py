@@ -12,6 +12,7 @@ from mlvpt.datasets import check_splits
 from mlvpt.datasets.export import export_scenes
 from mlvpt.datasets.shipped import label_statistics
 from mlvpt.errors import InputError
+from mlvpt.files import Outputs, output_to_standard
 from mlvpt.grouping import (
     cooccurrence_affinity,
     cooccurrence_counts,
@@ -20,6 +21,7 @@ from mlvpt.grouping import (
 )
 from mlvpt.labels import check_taus
 from mlvpt.plots import affinity_heatmap, group_graph, style
+from mlvpt.plots.saving import is_own_figure, save_figure
 from mlvpt.training.data import load_data
 from mlvpt.training.recipes import from_dict
 
@@ -30,8 +32,16 @@ def _data(options: Any, seed: int = 0) -> Any:
     return load_data(config.data, seed)
 
 
+PLOTS = ("affinity_co.png", "graph_co.png", "affinity_dc.png", "graph_dc.png")
+
+
 def groups(options: Any) -> None:
     """`mlvpt groups`"""
+    inputs = [path for path in (options.counts, options.root) if path]
+    outputs = Outputs(inputs)
+    outputs.add(options.output, "--output")
+    for name in PLOTS if options.plot else ():
+        outputs.add(options.plot / name, "--plot", own=is_own_figure)
     if options.dataset:
         statistics = label_statistics(options.dataset)
         counts, names = statistics.counts, statistics.class_names
@@ -50,11 +60,14 @@ def groups(options: Any) -> None:
         seed=options.seed,
         class_names=names,
     )
-    print(found)
     if options.output:
         found.to_json(options.output)
     if options.plot:
         _plot_groups(counts, found, tau, options.plot)
+    if not output_to_standard(options.output):
+        print(found)
+        if options.plot:
+            print(f"figures are in {options.plot}")
 
 
 def _read_counts(path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -85,7 +98,6 @@ def _read_counts(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _plot_groups(counts: Any, groups: Any, tau: Any, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     names = groups.class_names
     tau_co, tau_dc = check_taus(tau)
     parts = (("co", cooccurrence_affinity, tau_co), ("dc", exclusion_affinity, tau_dc))
@@ -95,11 +107,10 @@ def _plot_groups(counts: Any, groups: Any, tau: Any, folder: Path) -> None:
         with style():
             figure = Figure(figsize=(side, side))
             affinity_heatmap(affinity, groups, view, names, ax=figure.add_subplot())
-            figure.savefig(folder / f"affinity_{view}.png")
+            save_figure(figure, folder / f"affinity_{view}.png")
             figure = Figure(figsize=(side, side))
             group_graph(affinity, getattr(groups, view), names, ax=figure.add_subplot())
-            figure.savefig(folder / f"graph_{view}.png")
-    print(f"figures are in {folder}")
+            save_figure(figure, folder / f"graph_{view}.png")
 
 
 def check(options: Any) -> int:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from mlvpt import plots
 from mlvpt.datasets import MultiLabelDataset, load_scenes
 from mlvpt.errors import InputError
+from mlvpt.files import Outputs
 from mlvpt.grouping import (
     cooccurrence_affinity,
     cooccurrence_counts,
@@ -25,6 +26,7 @@ from mlvpt.grouping import (
 )
 from mlvpt.images import eval_transform, normalize
 from mlvpt.model import MLVPT
+from mlvpt.plots.saving import is_own_figure, save_figure
 from mlvpt.studies.ablations import scenes_base
 from mlvpt.studies.tables import layout
 from mlvpt.training.build import load_model
@@ -37,6 +39,8 @@ METHODS = {
     "ML-VPT": {"model.method": "mlvpt", "optim.lr": 2e-2},
     "VPT-deep": {"model.method": "vpt_deep", "optim.lr": 0.2},
 }
+
+FIGURES = ("samples", "affinity_co", "affinity_dc", "gates_co", "gates_dc", "attention")
 
 
 def main(options: Any) -> None:
@@ -62,6 +66,9 @@ def demo(out: Path, base: TrainConfig, *, progress: bool = True) -> list[dict[st
     Raises:
         InputError: `out` has a folder runs/ that no demo made.
     """
+    outputs = Outputs()
+    for name in FIGURES:
+        outputs.add(out / f"{name}.png", "--out", own=is_own_figure)
     runs = _fresh_folder(out / "runs")
     matplotlib.use("Agg")  # figures go to files; no screen is needed
     data = load_scenes("train", n_images=base.data.n_images)
@@ -92,7 +99,7 @@ def demo(out: Path, base: TrainConfig, *, progress: bool = True) -> list[dict[st
     print(f"\n{_table(rows)}\n")
     for name, figure in figures(load_model(runs / "mlvpt"), data).items():
         path = out / f"{name}.png"
-        figure.savefig(path, dpi=130, bbox_inches="tight")
+        save_figure(figure, path, dpi=130)
         print(f"wrote {path}")
     return rows
 

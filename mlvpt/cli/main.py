@@ -1,29 +1,18 @@
 """The command line: `mlvpt COMMAND ...`. options.py parses it, the module of a command obeys.
 
 What the user can mend (InputError, a missing file, a full disk) is one line on stderr and exit
-code 2; Ctrl-C is 130; a bug keeps its traceback. A command's module is imported when the command
-is called, so that `mlvpt --help` is quick.
+code 2; Ctrl-C is 130; a bug keeps its traceback. Printing that fails costs nothing else, see
+terminal.py. A command's module is imported when the command is called, so that `mlvpt --help` is
+quick.
 """
 
-import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from mlvpt.cli.terminal import patient_streams
 from mlvpt.errors import InputError, Stopped
-
-# What the user can mend about a file: it is missing, or one stands where a folder should, ...
-MENDABLE = {
-    errno.ENOENT,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.EACCES,
-    errno.EROFS,
-    errno.ENOSPC,
-    errno.EDQUOT,
-}
 
 
 class Command(NamedTuple):
@@ -57,6 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    with patient_streams() as (output, _):
+        code = _run(words)
+        output.flush()
+        if output.failure is not None and code == 0:
+            code = fail(f"standard output: {output.failure.strerror}.", 2)
+    return code
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0 if words else 2
@@ -76,13 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return getattr(module, command.function)(options) or 0
     except InputError as error:
         return fail(str(error), 2)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stdout = None
+    except BrokenPipeError:  # the reader of a pipe that was written to, such as `head`, is gone
         return 0
     except OSError as error:
-        if error.errno not in MENDABLE:
-            raise
-        return fail(f"{error.filename or 'a file'}: {error.strerror}.", 2)
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        place = f"{' to '.join(names)}: " if names else ""
+        return fail(f"{place}{error.strerror or error or type(error).__name__}.", 2)
+    except MemoryError:
+        return fail("there is not enough memory: use fewer or smaller images at a time.", 2)
     except Stopped as stop:
         return fail(str(stop), stop.exit_code)
     except KeyboardInterrupt:
@@ -105,5 +104,5 @@ def _unknown(word: str) -> str:
 
 def fail(message: str, code: int) -> int:
     """Say what went wrong on stderr; gives `code` back."""
-    print(f"mlvpt: {message}", file=sys.stderr)
+    print(f"mlvpt: {message.strip().replace(chr(10), ' ')}", file=sys.stderr)
     return code

@@ -13,20 +13,29 @@ from tqdm.auto import tqdm
 
 from mlvpt.cli.main import fail
 from mlvpt.errors import InputError
-from mlvpt.files import read_json
+from mlvpt.files import Outputs, output_to_standard
 from mlvpt.inference import export as exporting
-from mlvpt.inference.predict import annotate, check_annotation_folder, find_images, predict_files
+from mlvpt.inference.predict import annotate, check_annotated, find_images, predict_files
 from mlvpt.training import evaluation, recipes
 from mlvpt.training.build import load_model
 from mlvpt.training.data import load_data, pick_device
-from mlvpt.training.folder import same_data
+from mlvpt.training.folder import (
+    RunFolder,
+    read_split,
+    run_files,
+    run_thresholds,
+    same_data,
+)
 from mlvpt.training.record import write_record
 
 
 def _run_model(run: str, device: str) -> tuple[Any, Any]:
     """The model of a run on a device, and the run's configuration (None for a bare model)."""
     path = Path(run) / "config.json"
-    config = recipes.load(path) if (Path(run) / "model").is_dir() and path.is_file() else None
+    config = None
+    if (Path(run) / "model").is_dir() and path.is_file():
+        config = recipes.load(path)
+        RunFolder(run).check_settings(config)
     return load_model(run).to(pick_device(device)), config
 
 
@@ -52,20 +61,19 @@ def evaluate(options: Any) -> None:
         raise InputError(
             f"there is no split {options.split!r} of {data.name}: it has {', '.join(parts)}."
         )
-    if options.split in ("train", "val"):
-        stored = read_json(Path(options.run) / "split.json", "the split of the data")
-        if not same_data(stored, splits):
-            raise InputError(
-                f"the data changed since {options.run} was trained, so its {options.split} images "
-                "cannot be told from the others: restore the data, or evaluate the test split."
-            )
+    stored = Path(options.run) / "split.json"
+    if options.split in ("train", "val") and not same_data(read_split(stored), splits):
+        raise InputError(
+            f"the data changed since {options.run} was trained, so its {options.split} images "
+            "cannot be told from the others: restore the data, or evaluate the test split."
+        )
     part = parts[options.split]
     if list(part.class_names) != list(model.class_names):
         raise InputError(f"the classes of {data.name} are not those that the model was trained on.")
-    thresholds = None
+    outputs = Outputs([*run_files(options.run), *_image_files(part), *_given(data.root)])
+    outputs.add(options.json, "--json")
     summary = Path(options.run) / "summary.json"
-    if summary.is_file():
-        thresholds = list(read_json(summary, "the summary")["results"]["thresholds"].values())
+    thresholds = run_thresholds(options.run, model.class_names) if summary.is_file() else None
     with _bar(len(part)) as on_batch:
         probabilities = evaluation.predict_dataset(
             model,
@@ -80,44 +88,65 @@ def evaluate(options: Any) -> None:
             part.targets, probabilities, part.class_names, thresholds
         )
     }
-    print(evaluation.metrics_table(found))
     if options.json:
         device = next(model.parameters()).device
         seconds = time.perf_counter() - began
         write_record(options.json, found, seconds=seconds, seed=config.optim.seed, device=device)
+    if not output_to_standard(options.json):
+        print(evaluation.metrics_table(found))
+
+
+def _image_files(dataset: Any) -> list[Path]:
+    """The image files of a data set that has some."""
+    paths = (dataset.image_path(index) for index in range(len(dataset)))
+    return [path for path in paths if path is not None]
+
+
+def _given(path: str | None) -> list[Path]:
+    return [] if path is None else [Path(path)]
 
 
 def predict(options: Any) -> int:
     """`mlvpt predict RUN image...`: exit code 1 if a file could not be read."""
     paths = find_images(options.images)
+    outputs = Outputs([*paths, *run_files(options.run)])
+    outputs.add(options.json, "--json")
+    outputs.add(options.csv, "--csv")
     if options.annotate:
-        check_annotation_folder(paths, options.annotate)
+        check_annotated(paths, options.annotate, outputs)
     model, _ = _run_model(options.run, options.device)
     with _bar(len(paths)) as on_batch:
         predictions = predict_files(
             model,
             paths,
-            thresholds=_thresholds(options.threshold, options.run),
+            thresholds=_thresholds(options.threshold, options.run, model.class_names),
             batch_size=options.batch_size,
             workers=options.workers,
             on_batch=on_batch,
         )
-    print(predictions.table())
+    # files first: what is printed may meet a closed pipe
     if options.json:
         predictions.to_json(options.json)
     if options.csv:
         predictions.to_csv(options.csv)
     if options.annotate:
         annotate(model, predictions, options.annotate)
+    if not output_to_standard(options.json, options.csv):
+        print(predictions.table())
     for problem in predictions.problems.values():
         fail(problem, 1)
     return 1 if predictions.problems else 0
 
 
-def _thresholds(word: str, run: str) -> Any:
+def _thresholds(word: str, run: str, class_names: tuple[str, ...]) -> Any:
     if word == "tuned":
-        summary = read_json(Path(run) / "summary.json", "the thresholds tuned on val")
-        return np.array(list(summary["results"]["thresholds"].values()))
+        thresholds = run_thresholds(run, class_names)
+        if thresholds is None:
+            raise InputError(
+                f"the run {run} tuned no thresholds, since it trained on its validation images "
+                "too: give --threshold a number."
+            )
+        return np.array(thresholds)
     try:
         return float(word)
     except ValueError:
@@ -126,8 +155,13 @@ def _thresholds(word: str, run: str) -> Any:
 
 def export(options: Any) -> None:
     """`mlvpt export RUN`"""
+    folder = Path(options.run) if Path(options.run).is_dir() else Path()
+    path = options.output or folder / f"model{exporting.FORMATS.get(options.format, '')}"
+    exporting.check_format(options.format)
+    outputs = Outputs(run_files(options.run))
+    outputs.add(path, "--output")
+    outputs.add(exporting.about_path(path), "the description of --output", own=exporting.is_about)
     model, _ = _run_model(options.run, "cpu")
-    default = Path(options.run) if Path(options.run).is_dir() else Path()
-    path = options.output or default / f"model{exporting.FORMATS.get(options.format, '')}"
     difference = exporting.export_model(model, path, options.format)
-    print(f"{path}: differs from the model by at most {difference:.1e} in probability")
+    if not output_to_standard(path):
+        print(f"{path}: differs from the model by at most {difference:.1e} in probability")

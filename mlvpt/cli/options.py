@@ -34,6 +34,7 @@ def parse(words: Sequence[str], what: dict[str, str]) -> Namespace:
         SystemExit: with code 0, after printing the help that was asked for.
     """
     words = [_renamed(word) for word in words]
+    _refuse_empty(words)
     parser = _parser()
     commands = parser.add_subcommands(dest="command")
     for name, does in what.items():
@@ -55,6 +56,14 @@ def parse(words: Sequence[str], what: dict[str, str]) -> Namespace:
     options.update(given)
     options["settings"] = flatten(found)
     return options
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse values without a character, which a shell makes of a variable that is not set."""
+    for before, word in zip(["", *words], words, strict=False):
+        if not word.strip() or (word[:2] == "--" and word.endswith("=")):
+            name = word.rstrip("=") if word.strip() else before
+            raise InputError(f"the value after {name!r} is empty: give one, or drop the option.")
 
 
 def _renamed(word: str) -> str:
@@ -86,8 +95,11 @@ def _whole_number(least: int) -> Callable[[str], int]:
     """A type of option: a whole number of at least `least`."""
 
     def parse(word: str) -> int:
-        if not str(word).isdecimal() or int(word) < least:
-            raise ArgumentTypeError(f"a whole number of {least} or more, not {word!r}")
+        word = str(word)
+        if not word.isdecimal() or len(word) > 9 or int(word) < least:
+            raise ArgumentTypeError(
+                f"a whole number of {least} or more, of at most 9 digits, not {word!r:.40}"
+            )
         return int(word)
 
     return parse

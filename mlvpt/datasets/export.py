@@ -4,14 +4,15 @@ The loaders of real data are tested with these from end to end. Images are PNG, 
 what is loaded back is the same to the pixel (VOC and COCO themselves hold JPEG).
 """
 
+import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 from mlvpt.datasets.scenes import CLASS_NAMES, SIZE, SPLIT_SIZES, DigitScenes, load_scenes
 from mlvpt.errors import InputError
+from mlvpt.files import read_json, write_bytes, write_json, write_text
 
 LAYOUTS = ("voc", "coco")
 MARKER = "digit_scenes.json"  # marks a folder as an export and holds its settings
@@ -84,8 +85,8 @@ def _claim(root: Path, settings: dict) -> None:
     marker = root / MARKER
     if marker.is_file():
         try:
-            earlier = json.loads(marker.read_text(encoding="utf-8"))
-        except ValueError:
+            earlier = read_json(marker, "the settings of an export")
+        except InputError:
             earlier = None
         if earlier != settings:
             raise InputError(
@@ -95,22 +96,14 @@ def _claim(root: Path, settings: dict) -> None:
     elif root.exists() and any(root.iterdir()):
         raise InputError(f"{root} is not empty and holds no exported scenes: choose a new folder.")
     root.mkdir(parents=True, exist_ok=True)
-    _write_text(marker, json.dumps(settings, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write the whole file or nothing: an interrupted export leaves no half file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_json(marker, settings)
 
 
 def _write_images(folder: Path, dataset: DigitScenes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for index, image_id in enumerate(dataset.image_ids):
-        part = folder / f"{image_id}.png.part"
-        dataset.load_image(index).save(part, format="PNG")
-        os.replace(part, folder / f"{image_id}.png")
+        content = io.BytesIO()
+        dataset.load_image(index).save(content, format="PNG")
+        write_bytes(folder / f"{image_id}.png", content.getvalue())
 
 
 def _write_voc(root: Path, scenes: dict[str, DigitScenes]) -> None:
@@ -121,7 +114,7 @@ def _write_voc(root: Path, scenes: dict[str, DigitScenes]) -> None:
     for split, dataset in scenes.items():
         _write_images(base / "JPEGImages", dataset)
         for index, image_id in enumerate(dataset.image_ids):
-            _write_text(
+            write_text(
                 base / "Annotations" / f"{image_id}.xml",
                 _voc_annotation(image_id, dataset.boxes(index)),
             )
@@ -130,11 +123,11 @@ def _write_voc(root: Path, scenes: dict[str, DigitScenes]) -> None:
         labels["trainval"] = labels["train"] + labels["val"]
     sets = base / "ImageSets" / "Main"
     for split, rows in labels.items():
-        _write_text(sets / f"{split}.txt", "".join(f"{image_id}\n" for image_id, _ in rows))
+        write_text(sets / f"{split}.txt", "".join(f"{image_id}\n" for image_id, _ in rows))
         for k, name in enumerate(CLASS_NAMES):
             # The devkit writes -1 for absent; 0, difficult objects only, does not occur here.
             lines = [f"{image_id} {1 if row[k] else -1:2d}\n" for image_id, row in rows]
-            _write_text(sets / f"{name}_{split}.txt", "".join(lines))
+            write_text(sets / f"{name}_{split}.txt", "".join(lines))
 
 
 def _voc_annotation(image_id: str, boxes: list[tuple[int, int, int, int, int]]) -> str:
@@ -180,4 +173,4 @@ def _write_coco(root: Path, scenes: dict[str, DigitScenes]) -> None:
             ],
         }
         (root / "annotations").mkdir(exist_ok=True)
-        _write_text(root / "annotations" / f"instances_{split}2014.json", json.dumps(content))
+        write_text(root / "annotations" / f"instances_{split}2014.json", json.dumps(content))

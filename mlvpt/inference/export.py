@@ -1,5 +1,6 @@
 """A trained model as a file that needs neither this package nor Python: ONNX, torch.export, web."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlvpt.errors import InputError
-from mlvpt.files import atomic_path, write_json
+from mlvpt.files import Outputs, read_json, stream_of, write_bytes, write_json
 from mlvpt.inference.web import export_web
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "web": ".bin"}
@@ -46,39 +47,60 @@ def export_model(model: Any, path: str | Path, format: str = "onnx") -> float:
         The largest difference of probabilities from the eager model, over batches of 1, 2 and 5.
 
     Raises:
-        InputError: unknown format, a missing library, or a file that differs by more than 1e-4
-            (web: 1e-2, half precision).
+        InputError: unknown format, a missing library, a file that differs by more than 1e-4 (web:
+            1e-2, half precision), or another file where the description goes.
     """
-    if format not in FORMATS:
-        raise InputError(f"there is no export format {format!r}: use {' or '.join(FORMATS)}.")
+    check_format(format)
     if format == "web":
         return export_web([model], path)
     path = Path(path)
+    outputs = Outputs()
+    outputs.add(path, "the file")
+    outputs.add(about_path(path), "its description", own=is_about)
     module = Probabilities(model).cpu().eval()
     height, width = model.image_size
     example = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    with atomic_path(path) as temporary, torch.no_grad():
-        # exporters and runtimes judge a file by its suffix
-        draft = temporary.with_name(temporary.name + FORMATS[format])
-        try:
-            run = (_to_onnx if format == "onnx" else _to_torch)(module, example, draft)
-            difference = max(_difference(module, run, n, (height, width)) for n in (1, 2, 5))
-            if not difference <= TOLERANCE:
-                raise InputError(
-                    f"the {format} file differs from the model by {difference:.1e} in "
-                    f"probability, more than {TOLERANCE:g}: it was not written."
-                )
-            draft.replace(temporary)
-        finally:
-            draft.unlink(missing_ok=True)
+    with torch.no_grad():
+        content, run = (_to_onnx if format == "onnx" else _to_torch)(module, example)
+        difference = max(_difference(module, run, n, (height, width)) for n in (1, 2, 5))
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f"the {format} file differs from the model by {difference:.1e} in "
+            f"probability, more than {TOLERANCE:g}: it was not written."
+        )
     about = {
         "class_names": list(model.class_names),
         "image_size": [height, width],
         "input": "images: float32 (batch, 3, height, width), RGB in [0, 1], resized, not cropped",
         "output": "probabilities: float32 (batch, classes)",
     }
-    write_json(path.with_suffix(".json"), about)
+    write_bytes(path, content)
+    if (beside := about_path(path)) is not None:
+        write_json(beside, about)
     return difference
+
+
+def check_format(format: str) -> None:
+    """Refuse a format that `export_model` does not know."""
+    if format not in FORMATS:
+        raise InputError(f"there is no export format {format!r}: use {' or '.join(FORMATS)}.")
+
+
+def about_path(path: str | Path) -> Path | None:
+    """The JSON file beside an exported one; None beside a pipe or a device."""
+    path = Path(path)
+    regular = stream_of(path) is None and (path.is_file() or not path.exists())
+    return path.with_suffix(".json") if regular else None
+
+
+def is_about(path: str | Path) -> bool:
+    """Whether a file is the description of an exported model, and may be replaced by another."""
+    schema = {"class_names": [str], "image_size": [int], "input": str, "output": str}
+    try:
+        read_json(path, "the description of an exported model", schema)
+    except InputError:
+        return False
+    return True
 
 
 def _difference(module: nn.Module, run: Any, n_images: int, size: tuple[int, int]) -> float:
@@ -87,7 +109,7 @@ def _difference(module: nn.Module, run: Any, n_images: int, size: tuple[int, int
     return float((module(images) - run(images)).abs().max())
 
 
-def _to_onnx(module: nn.Module, example: Tensor, path: Path) -> Any:
+def _to_onnx(module: nn.Module, example: Tensor) -> tuple[bytes, Any]:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  torch.onnx needs it
@@ -100,15 +122,19 @@ def _to_onnx(module: nn.Module, example: Tensor, path: Path) -> Any:
         output_names=["probabilities"],
         verbose=False,
     )
-    program.save(str(path), external_data=False)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    content = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda images: torch.from_numpy(
+        session.run(None, {"images": images.numpy()})[0]
+    )
 
 
-def _to_torch(module: nn.Module, example: Tensor, path: Path) -> Any:
-    program = _exported(module, example)
-    torch.export.save(program, str(path))
-    return torch.export.load(str(path)).module()
+def _to_torch(module: nn.Module, example: Tensor) -> tuple[bytes, Any]:
+    # in memory: torch's own writer ends the process when the disk is full
+    content = io.BytesIO()
+    torch.export.save(_exported(module, example), content)
+    run = torch.export.load(io.BytesIO(content.getvalue())).module()
+    return content.getvalue(), run
 
 
 def _exported(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mlvpt.datasets import MultiLabelDataset
 from mlvpt.errors import InputError
-from mlvpt.files import atomic_path, write_json
+from mlvpt.files import Outputs, write_json, write_text
 from mlvpt.images import NO_PICTURE, OTHER_PICTURES, eval_transform, normalize, open_rgb
 from mlvpt.training.evaluation import predict_dataset
 
@@ -79,8 +79,7 @@ class Predictions:
         for index, file in enumerate(self.paths):
             numbers = [f"{value:.6f}" for value in self.probabilities[index]]
             writer.writerow([file, ";".join(self.labels(index)), *numbers])
-        with atomic_path(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+        write_text(path, text.getvalue())
 
 
 def find_images(patterns: Iterable[str | Path]) -> list[Path]:
@@ -221,25 +220,67 @@ def check_annotation_folder(paths: Iterable[Path], folder: Path) -> None:
         raise InputError(f"{folder} holds the images themselves: annotate into another folder.")
 
 
+def annotated_paths(paths: Iterable[Path], folder: str | Path) -> dict[Path, Path]:
+    """The annotated picture of each image: called like it, with .png, and no two alike.
+
+    Args:
+        paths: images, some perhaps of one name in different folders.
+        folder: of the annotated pictures.
+    """
+    found: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for path in sorted(set(paths)):  # whatever the order, an image keeps its name
+        stem = path.stem.encode()[:240].decode(errors="ignore")  # a name may have 255 bytes
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name.casefold())
+        found[path] = Path(folder) / f"{name}.png"
+    return found
+
+
+def check_annotated(paths: list[Path], folder: str | Path, outputs: Outputs | None = None) -> None:
+    """Refuse a folder in which annotated pictures would replace what this package did not write.
+
+    Args:
+        paths: the images.
+        folder: of the annotated pictures.
+        outputs: of the command, which names its other files.
+
+    Raises:
+        InputError: an image lies in the folder, or a picture of the user's has the name of one to
+            be written.
+    """
+    from mlvpt.plots.saving import is_own_figure
+
+    check_annotation_folder(paths, Path(folder))
+    outputs = outputs or Outputs(paths)
+    for target in annotated_paths(paths, folder).values():
+        outputs.add(target, "--annotate", own=is_own_figure)
+
+
 def annotate(model: Any, predictions: Predictions, folder: str | Path) -> list[Path]:
     """Write a picture per file: the image, its labels, and where their groups' prompts look.
 
     Args:
         model: the model that predicted.
         predictions: what it said.
-        folder: made when needed; a picture is called like its image, with .png.
+        folder: made when needed; for the names see `annotated_paths`.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: `folder` holds some of the images themselves.
+        InputError: `folder` holds some of the images themselves, or a file of the user's that has
+            the name of a picture to be written.
     """
     from mlvpt.plots.predictions import prediction_figure
+    from mlvpt.plots.saving import save_figure
 
-    folder = Path(folder)
-    check_annotation_folder([*predictions.paths, *predictions.problems], folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    images = [*predictions.paths, *predictions.problems]
+    check_annotated(images, folder)
+    targets = annotated_paths(images, folder)
     transform = eval_transform(model.image_size)
     device = next(model.parameters()).device
     written: list[Path] = []
@@ -258,9 +299,6 @@ def annotate(model: Any, predictions: Predictions, folder: str | Path) -> list[P
             attention=attention,
             views=model.options.get("views", ["co", "dc"]),
         )
-        target = folder / f"{path.stem}.png"
-        if target in written:  # two folders may hold files of one name
-            target = folder / f"{path.stem}_{index}.png"
-        figure.savefig(target, dpi=120, bbox_inches="tight")
-        written.append(target)
+        save_figure(figure, targets[path], dpi=120)
+        written.append(targets[path])
     return written

@@ -14,6 +14,8 @@ from mlvpt.training.evaluation import readable_rows
 from mlvpt.training.loop import train
 from mlvpt.training.record import write_record
 
+SCHEMA = {"results": {"pairs": [{"label": str, "partner": str}]}}
+
 
 def reference_pairs(reference: TrainConfig, path: Path) -> list[dict[str, Any]]:
     """The most biased pairs of one reference model on validation images, made once and kept.
@@ -39,4 +41,4 @@ def reference_pairs(reference: TrainConfig, path: Path) -> list[dict[str, Any]]:
             seconds=summary["seconds"],
             seed=reference.optim.seed,
         )
-    return read_json(path, "the pairs of a study")["results"]["pairs"]
+    return read_json(path, "the pairs of a study", SCHEMA)["results"]["pairs"]

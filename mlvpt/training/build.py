@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -79,7 +80,11 @@ def build_model(
         weights = Path(config.start_from) / WEIGHTS
         if not weights.is_file():
             raise InputError(f"start_from: {weights} is missing; give a folder of save_pretrained.")
-        model.load_trained_state(load_file(weights))
+        try:
+            state = load_file(weights)
+        except SafetensorError as error:
+            raise InputError(f"start_from: {weights} is damaged ({error}): restore it.") from None
+        model.load_trained_state(state)
     return model
 
 
@@ -92,7 +97,9 @@ def model_folder(path: str | Path) -> Path:
     folder = Path(path)
     if (folder / "model").is_dir():
         return folder / "model"
-    if (folder / "checkpoints").is_dir():
+    if (folder / "summary.json").is_file() or (folder / "metrics.jsonl").is_file():
+        raise InputError(f"{folder / 'model'} is missing, and the run had one: restore it.")
+    if (folder / "checkpoints").is_dir() or (folder / "split.json").is_file():
         raise InputError(f"the run {folder} has no model yet: let its first epoch end.")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise InputError(f"{folder} holds no model: give a run folder or one of save_pretrained.")
@@ -113,8 +120,9 @@ def load_model(path: str | Path) -> MultiLabelClassifier:
     folder = model_folder(path)
     checkpoint = None
     if folder != Path(path) and (Path(path) / "config.json").is_file():  # a run knows its backbone
-        settings = read_json(Path(path) / "config.json", "the run's configuration")
-        checkpoint = settings.get("model", {}).get("backbone_checkpoint")
+        schema = {"model": {"backbone_checkpoint?": (None, str)}}
+        settings = read_json(Path(path) / "config.json", "the run's configuration", schema)
+        checkpoint = settings["model"].get("backbone_checkpoint")
     return MultiLabelClassifier.from_pretrained(folder, backbone_checkpoint=checkpoint).eval()
 
 

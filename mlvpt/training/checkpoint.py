@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from mlvpt.errors import InputError
 from mlvpt.files import atomic_path
 
+LEFTOVERS = ".*.[0-9]*.tmp"  # how files.atomic_path names what is not finished
+
 
 def save(path: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all.
@@ -70,9 +72,41 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"the checkpoint {path} is damaged ({error}).") from None
-    if header.get("sha256") != _digest(tensors, header.get("state", "")):
+    if "state" not in header or header.get("sha256") != _digest(tensors, header["state"]):
         raise InputError(f"the checkpoint {path} was altered after it was written.")
     return tensors, json.loads(header["state"])
+
+
+def read_state(path: str | Path) -> dict[str, Any]:
+    """The state in a checkpoint alone, which costs no time; its checksum is not compared.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InputError(f"the checkpoint {path} is damaged ({error}).") from None
+    return state if isinstance(state, dict) else {}
+
+
+def copy_weights(
+    parameters: dict[str, nn.Parameter], weights: dict[str, Tensor], path: str | Path
+) -> None:
+    """Put the weights of a checkpoint into the parameters of the same names.
+
+    Raises:
+        InputError: it has others, or of other shapes: it is of another run.
+    """
+    fits = weights.keys() == parameters.keys() and all(
+        weights[name].shape == parameter.shape for name, parameter in parameters.items()
+    )
+    if not fits:
+        raise InputError(f"the checkpoint {path} is of another run: restore the one of this run.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:
@@ -85,7 +119,7 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
 
 def remove_leftovers(folder: str | Path) -> None:
     """Delete the temporary files that a killed process left; call it holding the lock."""
-    for leftover in Path(folder).rglob(".*.tmp"):
+    for leftover in Path(folder).rglob(LEFTOVERS):
         leftover.unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ RUN/summary.json     written when the run is complete, see record.py
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 from mlvpt.backbones import backbone_hash
 from mlvpt.classifier import MultiLabelClassifier
 from mlvpt.errors import InputError
-from mlvpt.files import atomic_path, read_json, write_json
+from mlvpt.files import read_json, write_json, write_text
 from mlvpt.training import checkpoint, recipes
 from mlvpt.training.config import FREE_ON_RESUME, TrainConfig, flatten, to_dict
 from mlvpt.training.data import Splits, dataset_hash
@@ -61,18 +62,61 @@ class RunFolder:
                 "choose another folder with --out."
             )
         if not resume:
+            foreign = [path.name for path in self._content() if path.exists()]
+            if foreign:
+                raise InputError(
+                    f"{self.path} holds {foreign[0]} and no config.json: move it, or choose "
+                    "another folder with --out."
+                )
             return
         if not self.config.exists():
             raise InputError(f"{self.path} holds no run (no config.json): nothing to resume.")
         if self.summary.exists():
             raise InputError(f"the run {self.path} is complete: see {self.summary}.")
-        then, now = flatten(recipes.load(self.config)), flatten(config)
-        changed = [k for k in now if k not in FREE_ON_RESUME and now[k] != then[k]]
-        if changed:
-            listed = ", ".join(f"{key} was {then[key]!r}, is {now[key]!r}" for key in changed)
+        listed = _difference(recipes.load(self.config), config) or _difference(self.used(), config)
+        if listed:
             raise InputError(
                 f"{self.path} cannot be continued with other settings ({listed}): drop them, or "
                 "start a new run with --out."
+            )
+        leftovers = list(self.last.parent.glob(checkpoint.LEFTOVERS))
+        if self.last.parent.exists() and not self.last.exists() and not leftovers:
+            raise InputError(
+                f"{self.last} is missing, so the run cannot be continued: restore it, or start a "
+                "new run with --out."
+            )
+
+    def _content(self) -> list[Path]:
+        """What a run writes besides config.json; all of it is removed or replaced in time."""
+        written = (self.split, self.metrics, self.probabilities, self.summary)
+        return [self.last.parent, self.model, *written]
+
+    def used(self) -> TrainConfig | None:
+        """The settings that the run worked with, as its checkpoint or its summary recorded them.
+
+        None before the first checkpoint, and of runs of version 0.1 that are not complete.
+        """
+        settings = None
+        if self.last.is_file():
+            settings = checkpoint.read_state(self.last).get("settings")
+        if settings is None and self.summary.is_file():
+            settings = read_summary(self.summary)["results"].get("config")
+        return None if settings is None else recipes.from_dict(settings)
+
+    def check_settings(self, config: TrainConfig) -> None:
+        """Refuse a config.json that was edited after the run worked with other settings.
+
+        Args:
+            config: what config.json holds.
+
+        Raises:
+            InputError: names the settings that differ.
+        """
+        listed = _difference(self.used(), config)
+        if listed:
+            raise InputError(
+                f"{self.config} was edited after the run had used other settings ({listed}): "
+                "restore it."
             )
 
     def check_data(self, splits: Splits, model: MultiLabelClassifier) -> None:
@@ -83,7 +127,7 @@ class RunFolder:
         """
         if not self.split.exists():
             return
-        stored = read_json(self.split, "the split of the data")
+        stored = read_split(self.split)
         if stored.get("backbone_sha256") != _frozen_hash(model):
             raise InputError(
                 f"the weights of the backbone are not those that {self.path} began with: give the "
@@ -104,13 +148,12 @@ class RunFolder:
             "train": splits.train.image_ids,
             "val": splits.val.image_ids,
         }
-        write_json(self.split, content)
         write_json(self.config, to_dict(config))
+        write_json(self.split, content)
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """One JSON line per epoch."""
-        with atomic_path(self.metrics) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in history))
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in history))
 
     def save_model(self, model: MultiLabelClassifier) -> None:
         """Replace model/ by `model`; best.safetensors covers the moment between the renames."""
@@ -128,6 +171,58 @@ class RunFolder:
             self.model.rename(old)
         new.rename(self.model)
         shutil.rmtree(old, ignore_errors=True)
+
+
+SPLIT = {"hash": str, "backbone_sha256?": (str, None), "train": [str], "val": [str]}
+SUMMARY = {
+    "results": {
+        "metrics": {str: {"mAP": (float, None)}},
+        "thresholds": {str: float},
+        "config?": {str: {str: object}},
+    }
+}
+
+
+def read_split(path: str | Path) -> dict[str, Any]:
+    """The content of a run's split.json."""
+    return read_json(path, "the split of the data", SPLIT)
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """The content of a run's summary.json."""
+    return read_json(path, "the summary of the run", SUMMARY)
+
+
+def run_files(run: str | Path) -> list[Path]:
+    """The files of a run, or of a saved model, that commands read; none if there is no folder."""
+    folder = RunFolder(run)
+    files = [folder.config, folder.path / "model.safetensors", folder.summary, folder.split]
+    files += [folder.metrics, folder.probabilities, *folder.last.parent.glob("*")]
+    return [*files, *folder.model.glob("*")]
+
+
+def run_thresholds(run: str | Path, class_names: Sequence[str]) -> list[float] | None:
+    """The threshold per class that a run tuned on val; None if it trained on val, too.
+
+    Raises:
+        InputError: there is no summary, or its thresholds are not those of these classes.
+    """
+    path = Path(run) / "summary.json"
+    thresholds = read_summary(path)["results"]["thresholds"]
+    if not thresholds:
+        return None
+    if list(thresholds) != list(class_names):
+        raise InputError(f"{path} holds thresholds of other classes than the model's: restore it.")
+    return list(thresholds.values())
+
+
+def _difference(then: TrainConfig | None, now: TrainConfig) -> str:
+    """The settings that decide the result and differ, as text; none if `then` is unknown."""
+    if then is None:
+        return ""
+    old, new = flatten(then), flatten(now)
+    changed = [key for key in new if key not in FREE_ON_RESUME and new[key] != old[key]]
+    return ", ".join(f"{key} was {old[key]!r}, is {new[key]!r}" for key in changed)
 
 
 def same_data(stored: dict[str, Any], splits: Splits) -> bool:

@@ -73,6 +73,8 @@ def train(
         run = Run(config, folder, accelerator, signals, progress)
         if resume and folder.last.exists():
             run.restore()
+        elif resume:
+            run.bar.write(f"{folder.path} has no checkpoint yet: it starts at step 0.")
         accelerator.wait_for_everyone()  # nobody writes before everybody has read
         if accelerator.is_main_process:
             folder.begin(config, run.splits, run.model)
@@ -239,9 +241,7 @@ def predict(run: Run, dataset: MultiLabelDataset) -> np.ndarray:
 def finish(run: Run) -> dict[str, Any]:
     """Evaluate the best weights on val and, once, on the test splits; write the summary."""
     weights, best = checkpoint.load(run.folder.best)
-    with torch.no_grad():
-        for name, parameter in run.parameters.items():
-            parameter.copy_(weights[name])
+    checkpoint.copy_weights(run.parameters, weights, run.folder.best)
     held_out = run.config.data.hold_out  # else val was trained on, and says nothing
     parts = {"val": run.splits.val} if held_out else {}
     parts |= run.splits.tests

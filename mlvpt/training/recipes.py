@@ -5,13 +5,23 @@ Types are checked by jsonargparse from the annotations in config.py, ranges by t
 
 import dataclasses
 import difflib
+import functools
 import re
 from pathlib import Path
 from typing import Any
 
 from mlvpt.errors import InputError
-from mlvpt.files import write_json
-from mlvpt.training.config import RENAMED, SECTIONS, TrainConfig, flatten, to_dict
+from mlvpt.files import read_json, shortened, write_json
+from mlvpt.training.config import (
+    RENAMED,
+    SECTIONS,
+    TrainConfig,
+    describe,
+    flatten,
+    kinds,
+    shown,
+    to_dict,
+)
 
 
 def known_keys() -> list[str]:
@@ -60,19 +70,33 @@ def from_dict(values: dict[str, Any]) -> TrainConfig:
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
+    check_names(values)
     for section in SECTIONS:
         if section in values and not isinstance(values[section], dict):
             raise InputError(f"section {section!r} must hold settings, got {values[section]!r}.")
-    check_keys(list(flatten(values)))
+    for key, value in flatten(values).items():
+        check_keys([key])
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise InputError(f"{key} is {shortened(value)}, and no setting is that large.")
     values = _renamed(values)
     parser = ArgumentParser(exit_on_error=False)
     add_settings(parser)
     try:
         parsed = parser.parse_object(values)
     except ArgumentError as error:
-        raise InputError(readable(error)) from None
+        raise InputError(f"{readable(error)}.") from None
+    except (OverflowError, RecursionError):
+        raise InputError("a setting is too large or too deep: give plain values.") from None
     parts = {section: kind(**vars(parsed[section])) for section, kind in SECTIONS.items()}
     return TrainConfig(**parts)
+
+
+def check_names(values: dict[Any, Any]) -> None:
+    """Refuse names of sections and settings that are no text, as YAML allows."""
+    inner = [name for section in values.values() if isinstance(section, dict) for name in section]
+    wrong = [name for name in [*values, *inner] if not isinstance(name, str)]
+    if wrong:
+        raise InputError(f"unknown setting {shown(wrong[0])}: names of settings are text.")
 
 
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:
@@ -109,28 +133,27 @@ def add_settings(parser: Any) -> None:
         parser.add_class_arguments(kind, section)
 
 
-TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-
-
 def readable(error: Exception) -> str:
-    """jsonargparse's message on one line, with words in place of Python's types.
+    """jsonargparse's message on one line, in words that name no type of Python.
 
     Example:
-        >>> readable(ValueError("a: Expected a Literal['b', 'c']. Got value: d"))
-        'a: choose one of b, c; got d'
+        >>> readable(ValueError('Parser key "loss.kind": Expected a X. Got value: al'))
+        'loss.kind: choose one of asl, bce, focal; got al'
     """
     text = " ".join(str(error).split())
-    text = re.sub(r'Parser key "(\S+?)":', r"\1:", text)
-    text = re.sub(
-        r"Does not validate against any of .*?Subtypes: \[(.*)\] Errors:.*? Given value: ",
-        lambda m: f"Expected one of {m[1].replace('NoneType', 'null')}. Got value: ",
-        text,
-    )
-    text = re.sub(r"<class '(\w+)'>", lambda m: TYPES.get(m[1], m[1]), text)
-    choices = r"(?:Expected (?:an? |one of )?)?(?:typing\.)?Literal\[(.*?)\]"
-    text = re.sub(choices, lambda m: "choose one of " + m[1].replace("'", ""), text)
-    text = text.replace("Expected a ", "expected ")
-    return text.replace("Expected ", "expected ").replace(". Got value: ", "; got ")
+    pattern = r'Parser key "(\S+?)"(?: element \d+)?: (.*?)(?:Got|Given) value: ?(.*)$'
+    found = re.match(pattern, text)
+    if found is None:
+        return re.sub(r'Parser key "(\S+?)":', r"\1:", text)
+    value = found[3].replace("None", "null") or "nothing"
+    value = value if len(value) < 60 else f"{value[:56]} ..."
+    section, name = ["", *found[1].split(".")][-2:]  # a command's name may stand before them
+    if section in SECTIONS and name in kinds(SECTIONS[section]):
+        words, name = describe(kinds(SECTIONS[section])[name]), f"{section}.{name}"
+    else:
+        words, name = "a number" if "float" in found[2] else "a whole number", f"--{name}"
+    verb = "choose" if words.startswith("one of") else "expected"
+    return f"{name}: {verb} {words}; got {value}"
 
 
 def save(config: TrainConfig, path: str | Path) -> None:
@@ -173,13 +196,51 @@ def _read(path: Path) -> dict[str, Any]:
 
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: check the path.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no valid YAML or JSON ({readable(error)}).") from None
+    if path.suffix == ".json":
+        values = read_json(path, "the configuration")
+    else:
+        try:
+            values = yaml.load(path.read_text(encoding="utf-8"), _loader())
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise InputError(f"{path} is no valid YAML or JSON ({_one_line(error)}).") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path} must hold the sections {list(SECTIONS)}, got {values!r:.60}.")
+        raise InputError(
+            f"{path} must hold the sections {list(SECTIONS)}, got {shortened(values)}."
+        )
+    try:
+        check_names(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return values
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@functools.cache
+def _loader() -> Any:
+    """yaml's safe loader, without keys that stand twice and without aliases of aliases."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        aliases = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.aliases += self.check_event(yaml.AliasEvent)
+            if self.aliases > 20:  # each can double what the file holds
+                raise yaml.YAMLError("more than 20 aliases")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twins = [key for key in keys if keys.count(key) > 1]
+            if twins:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {twins[0]!r} stands twice below line {line}")
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def recipe_names() -> list[str]:

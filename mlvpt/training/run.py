@@ -19,7 +19,7 @@ from mlvpt.errors import InputError, Stopped
 from mlvpt.images import train_transform
 from mlvpt.training import checkpoint
 from mlvpt.training.build import build_groups, build_loss, build_model
-from mlvpt.training.config import OptimConfig, TrainConfig
+from mlvpt.training.config import OptimConfig, TrainConfig, to_dict
 from mlvpt.training.console import Progress, StopSignals
 from mlvpt.training.data import (
     AugmentedImages,
@@ -182,6 +182,7 @@ class Run:
         }
         scaler = self.accelerator.scaler
         state = {
+            "settings": to_dict(self.config),
             "position": asdict(self.position),
             "seconds": self.seconds(),
             "optimizer": groups,
@@ -200,8 +201,7 @@ class Run:
             kind: {n.removeprefix(kind): t for n, t in tensors.items() if n.startswith(kind)}
             for kind in ("model/", "ema/", "optimizer/", "random/")
         }
-        for name, parameter in self.parameters.items():
-            parameter.copy_(part["model/"][name])
+        checkpoint.copy_weights(self.parameters, part["model/"], self.folder.last)
         if self.ema is not None:
             self.ema.load(part["ema/"])
         names = {parameter: name for name, parameter in self.parameters.items()}

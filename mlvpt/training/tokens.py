@@ -134,8 +134,8 @@ def _read_index(home: Path) -> dict[str, int]:
     path = home / "index.json"
     if not path.exists():
         return {}
-    index = read_json(path, "the index of kept tokens")
-    if not isinstance(index, dict) or sorted(index.values()) != list(range(len(index))):
+    index = read_json(path, "the index of kept tokens", {str: int})
+    if sorted(index.values()) != list(range(len(index))):
         raise InputError(f"{path} is no index of kept tokens: remove the folder {home}.")
     return index
 

@@ -1,14 +1,16 @@
 import csv
 import io
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mlvpt.cli import main as cli
 from mlvpt.errors import InputError
-from mlvpt.inference.predict import annotate, find_images, predict_files
+from mlvpt.inference.predict import annotate, annotated_paths, find_images, predict_files
 from mlvpt.training.build import load_model
 
 
@@ -171,3 +173,54 @@ def test_a_damaged_file_of_any_format_takes_no_other_answer_down(model, photos, 
 def test_a_name_with_a_null_character_names_no_file():
     with pytest.raises(InputError, match="names no file"):
         find_images(["a\0.png"])
+
+
+def test_annotating_never_replaces_a_picture_of_the_users_but_its_own_from_before(
+    model, photos, tmp_path
+):
+    found, folder = predict_files(model, [photos / "a.png"]), tmp_path / "annotated"
+    annotate(model, found, folder)
+    annotate(model, found, folder)
+    mine = (photos / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(mine)
+    with pytest.raises(InputError, match=r"a\.png exists and was not written by this package"):
+        annotate(model, found, folder)
+    assert (folder / "a.png").read_bytes() == mine
+
+
+def test_annotated_pictures_have_different_names_whatever_their_images_are_called(tmp_path):
+    images = [tmp_path / name for name in ("a.png", "a.jpg", "A.gif", "a_2.png", "b/a.png")]
+    images.append(tmp_path / ("x" * 255))
+    names = {path.name.casefold() for path in annotated_paths(images, tmp_path).values()}
+    assert len(names) == len(images)
+    assert max(map(len, names)) <= 255
+    again = annotated_paths(images[::-1], tmp_path)
+    assert again == annotated_paths(images, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--csv", "{a}"], "--csv: .* is read by this command"),
+        (["--json", "{a}"], "--json: .* is read by this command"),
+        (["--json", "{run}/model/config.json"], "is read by this command"),
+        (["--csv", "{out}", "--json", "{out}"], "--csv and --json name one file"),
+        (["--csv", "{photos}"], "is a folder: name a file"),
+        (["--csv", ""], "is empty"),
+        (["--annotate", "{out}", "--csv", "{out}/a.png"], "name one file"),
+    ],
+)
+def test_an_output_that_would_destroy_something_is_refused_before_the_work(
+    words, said, tiny_run, photos, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("mlvpt.cli.model.load_model", lambda _: pytest.fail("the work began"))
+    places = {"a": photos / "a.png", "run": tiny_run, "out": tmp_path / "out", "photos": photos}
+    words = [word.format(**places) for word in words]
+    assert cli.main(["predict", str(tiny_run), str(photos / "a.png"), *words]) == 2
+    assert re.search(said, capsys.readouterr().err)
+
+
+def test_csv_to_standard_output_holds_nothing_else(tiny_run, photos, capfd):
+    assert cli.main(["predict", str(tiny_run), str(photos / "a.png"), "--csv", "-"]) == 0
+    rows = list(csv.reader(capfd.readouterr().out.splitlines()))
+    assert [row[0] for row in rows] == ["image", str(photos / "a.png")]
