@@ -1,6 +1,6 @@
 """Which of timm's models can be prompted, and in which form: results/families.json and a table.
 
-    python benchmarks/families.py    # a minute or two; nothing is downloaded, no weight is made
+    python benchmarks/families.py    # a minute of processor time; nothing is downloaded, no weight is made
 
 Every model of timm is asked on the meta device, shapes only. In "prefix" the prompts are a prefix
 of keys and values (exact and cheaper), in "plain" they stand among the tokens of timm's own blocks,
@@ -64,7 +64,10 @@ def families(modules: Sequence[str]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: files with a model that takes prompts, then the number of the others."""
-    lines = ["| timm's file | class | prefix form | plain form | refused |", "|---|---|---|---|---|"]
+    lines = [
+        "| timm's file | class | prefix form | plain form | refused |",
+        "|---|---|---|---|---|",
+    ]
     taken = [row for row in rows if row["prefix"] or row["plain"]]
     for row in taken:
         plain = ", ".join(f"`{name}`" for name in row["plain"]) or "0"
