@@ -6,7 +6,7 @@
     python benchmarks/prompted_vit.py --device cuda --precision bf16 --batch-sizes 64 256
 
 Forms are timed in turn, A B C A B C ..., so that a machine that slows down slows all of them; the
-figures are medians, the ratios medians over the turns. Memory is the peak of a training step over
+figures are medians, the ratios medians over the turns. Without --memory a row is of part "time". Memory is the peak of a training step over
 what the model and the images take: on the CPU of a process of its own, on CUDA of the allocator.
 The rows go to results/speed.jsonl, in place of older ones of the same case; the figures show all.
 """
@@ -119,7 +119,7 @@ def time_case(case: tuple[str, int, int], batch_size: int, options: Any) -> dict
     model = prompted(name, side, n_prompts, options.device)
     images = torch.randn(batch_size, 3, side, side, device=options.device)
     row: dict[str, Any] = {
-        "part": "prompts",
+        "part": "prompts" if options.memory else "time",
         "model": name,
         "side": side,
         "prompts": n_prompts,
