@@ -6,9 +6,10 @@
     python benchmarks/prompted_vit.py --device cuda --precision bf16 --batch-sizes 64 256
 
 Forms are timed in turn, A B C A B C ..., so that a machine that slows down slows all of them; the
-figures are medians, the ratios medians over the turns. Without --memory a row is of part "time". Memory is the peak of a training step over
+figures are medians, the ratios medians over the turns. Memory is the peak of a training step over
 what the model and the images take: on the CPU of a process of its own, on CUDA of the allocator.
-The rows go to results/speed.jsonl, in place of older ones of the same case; the figures show all.
+With --no-memory the rows are of part "time". The rows go to results/speed.jsonl, in place of older
+ones of the same case; the figures show all that have memory.
 """
 
 import argparse
