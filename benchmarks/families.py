@@ -1,6 +1,6 @@
 """Which of timm's models can be prompted, and in which form: results/families.json and a table.
 
-    python benchmarks/families.py    # a minute or two; nothing is downloaded, no weight is made
+    python benchmarks/families.py    # a minute of processor time, no downloads, no weights
 
 Every model of timm is asked on the meta device, shapes only. In "prefix" the prompts are a prefix
 of keys and values (exact and cheaper), in "plain" they stand among the tokens of timm's own blocks,

@@ -2,12 +2,14 @@
 
     python benchmarks/prompted_vit.py               # everything, about 25 minutes on 2 cores
     python benchmarks/prompted_vit.py --only sizes  # one part: sizes, growth or heads
+    python benchmarks/prompted_vit.py --clock processor --threads 1   # on a busy machine
     python benchmarks/prompted_vit.py --device cuda --precision bf16 --batch-sizes 64 256
 
 Forms are timed in turn, A B C A B C ..., so that a machine that slows down slows all of them; the
 figures are medians, the ratios medians over the turns. Memory is the peak of a training step over
 what the model and the images take: on the CPU of a process of its own, on CUDA of the allocator.
-The rows go to results/speed.jsonl, in place of older ones of the same case; the figures show all.
+With --no-memory the rows are of part "time". The rows go to results/speed.jsonl, in place of older
+ones of the same case; the figures show all that have memory.
 """
 
 import argparse
@@ -30,6 +32,8 @@ from mlvpt.prompts import PromptedViT
 from mlvpt.training.record import make_record
 
 RESULTS = Path(__file__).parents[1] / "results"
+# of a busy machine: the processor's time in one thread counts no waiting
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 FORMS = ("plain", "prefix", "unprompted")
 # (model, side in pixels, prompts)
 SIZES = tuple((f"vit_{size}_patch16_224", 224, 30) for size in ("tiny", "small", "base"))
@@ -95,16 +99,18 @@ def synchronise(kind: str) -> None:
         torch.cuda.synchronize()
 
 
-def interleaved(forms: dict[str, Callable[[], None]], turns: int) -> dict[str, list[float]]:
+def interleaved(
+    forms: dict[str, Callable[[], None]], turns: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     """Seconds of each form in each turn, after one warm-up."""
     for call in forms.values():
         call()
     seconds: dict[str, list[float]] = {form: [] for form in forms}
     for _ in range(turns):
         for form, call in forms.items():
-            start = time.perf_counter()
+            start = clock()
             call()
-            seconds[form].append(time.perf_counter() - start)
+            seconds[form].append(clock() - start)
     return seconds
 
 
@@ -114,16 +120,18 @@ def time_case(case: tuple[str, int, int], batch_size: int, options: Any) -> dict
     model = prompted(name, side, n_prompts, options.device)
     images = torch.randn(batch_size, 3, side, side, device=options.device)
     row: dict[str, Any] = {
-        "part": "prompts",
+        "part": "prompts" if options.memory else "time",
         "model": name,
         "side": side,
         "prompts": n_prompts,
         "batch_size": batch_size,
         "precision": options.precision,
         "turns": options.turns,
+        "clock": options.clock,
+        "note": options.note,
     }
     for what, forms in calls(model, images, options.precision).items():
-        seconds = interleaved(forms, options.turns)
+        seconds = interleaved(forms, options.turns, CLOCKS[options.clock])
         row |= {f"{what}_{form}_s": round(statistics.median(s), 5) for form, s in seconds.items()}
         for over in ("plain", "unprompted"):
             ratios = [a / b for a, b in zip(seconds["prefix"], seconds[over], strict=True)]
@@ -194,7 +202,7 @@ def _time_heads(n_classes: int, options: Any) -> tuple[float, float]:
         (logits.square().mean() + gate_logits.square().mean()).backward()
 
     megabytes = peak_of(step)
-    seconds = interleaved({"step": step}, options.turns)["step"]
+    seconds = interleaved({"step": step}, options.turns, CLOCKS[options.clock])["step"]
     return statistics.median(seconds), megabytes
 
 
@@ -214,6 +222,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", help="only these timm models")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clock", default="wall", choices=CLOCKS)
+    parser.add_argument("--note", help="kept in the rows, such as how busy the machine was")
+    parser.add_argument("--memory", default=True, action=argparse.BooleanOptionalAction)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -224,7 +235,7 @@ def main() -> None:
         for case in tqdm(cases, desc="prompts"):
             for batch_size in options.batch_sizes:
                 row = time_case(case, batch_size, options)
-                for form in FORMS:
+                for form in FORMS if options.memory else ():
                     row[f"step_{form}_mb"] = round(peak_memory(case, batch_size, form, options), 1)
                 rows.append(row)
     if options.only in (None, "heads"):
@@ -245,7 +256,8 @@ def main() -> None:
         ("prompts", "speed", plots.speed_figure),
         ("heads", "heads", lambda rows: plots.heads_memory(rows).figure),
     ):
-        if drawn := [row for row in here if row["part"] == part]:
+        drawn = [row for row in here if row["part"] == part]
+        if drawn := [row for row in drawn if part == "heads" or "step_prefix_mb" in row]:
             path = options.out / f"{name}_{options.device}.png"
             draw(drawn).savefig(path, dpi=110)
             print(f"wrote {path}")

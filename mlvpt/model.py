@@ -15,6 +15,7 @@ from mlvpt.classifier import MultiLabelClassifier, Output
 from mlvpt.errors import InputError
 from mlvpt.experts import GroupExperts
 from mlvpt.labels import LabelGroups
+from mlvpt.losses import MLVPTLoss
 from mlvpt.prompts import PromptedViT
 
 MLVPTOutput = Output  # the name in version 0.1
@@ -125,11 +126,13 @@ class MLVPT(MultiLabelClassifier, methods=("mlvpt",)):
         """The frozen timm model inside."""
         return self.backbone.backbone
 
-    def forward(self, images: Tensor) -> Output:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Output | dict[str, Tensor]:
         """Score every class in every image.
 
         Args:
             images: (B, 3, H, W) float, normalised with the model's `mean` and `std`.
+            labels: (B, K) in {1, 0, -1}. With them the answer is what Hugging Face's Trainer
+                reads, a dict of "loss" (`MLVPTLoss` with its defaults) and "logits".
         """
         tokens = self.backbone(images)  # (B, P, D): the CO groups' tokens, then the DC groups'
         per_view = tokens.chunk(len(self.experts), dim=1)  # each (B, G * E, D)
@@ -139,7 +142,10 @@ class MLVPT(MultiLabelClassifier, methods=("mlvpt",)):
             branches.append(logits)
             fields |= {f"{view}_logits": logits, f"{view}_gate_logits": gate_logits}
             fields[f"{view}_gates"] = gates
-        return Output(logits=sum(branches) / len(branches), **fields)
+        output = Output(logits=sum(branches) / len(branches), **fields)
+        if labels is None:
+            return output
+        return {"loss": MLVPTLoss()(output, labels), "logits": output.logits}
 
     def attention(self, images: Tensor) -> Tensor:
         """Attention of every group's prompts on the patches: (B, views, G, h, w).

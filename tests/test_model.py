@@ -44,6 +44,18 @@ def test_prediction_is_the_mean_of_both_views():
     assert out.co_gates.shape == out.dc_gates.shape == (3, 5, 2)
 
 
+def test_with_labels_the_answer_is_what_hugging_faces_trainer_reads():
+    model, images = small_model(), random_images()
+    targets = torch.randint(0, 2, (3, 5), generator=torch.Generator().manual_seed(1))
+    answer = model(**{"images": images, "labels": targets})
+    assert isinstance(answer, dict)
+    output = model(images)
+    assert torch.equal(answer["logits"], output.logits)
+    torch.testing.assert_close(answer["loss"], MLVPTLoss()(output, targets))
+    answer["loss"].backward()
+    assert model.backbone.prompts.grad.abs().max() > 0
+
+
 def test_one_view_has_half_the_prompts_and_leaves_the_other_fields_empty():
     both, one = small_model(), small_model(views=("dc",))
     out = one(random_images())
