@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mlvpt.training.console import StopSignals
 from mlvpt.training.folder import RunFolder
-from mlvpt.training.interrupts import StopSignals
 from mlvpt.training.loop import train_epoch
 from mlvpt.training.recipes import from_dict
 from mlvpt.training.record import write_record

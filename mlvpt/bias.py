@@ -9,7 +9,8 @@ four kinds of image that the labels of a pair make:
     b not there conditional false positives      their control
 
     bias(b, z)  mean p(b) on co-occur images / mean p(b) on exclusive images
-    AP          of b on co-occur and on exclusive images, each against the images without b
+    AP          of b on co-occur and on exclusive images, each against the images without b; and
+                matched, as if both kinds had the same number of images
     rates       P(predict b) on each of the four kinds: conditional TPR and FPR, with and without z
 
 The pairs depend on a model. Find them once, with one reference model on held-out images that are
@@ -200,7 +201,9 @@ def exclusive_and_cooccur_ap(
         exclusive AP    positives: images with b, no z       negatives: the same
 
     The two have other numbers of positives against the same negatives, and AP grows with the share
-    of positives: read them, and their difference, by comparing models on the same pairs.
+    of positives: compare these two AP between models, on the same pairs and images. To compare one
+    with the other, read them matched: the positives of either kind then weigh as if they were all
+    the positives of b, so that both AP have the same share of positives.
 
     Args:
         targets: (N, K) of 1, 0 and -1.
@@ -214,14 +217,15 @@ def exclusive_and_cooccur_ap(
     Returns:
         dict of plain types. `pairs`: for each pair label (b), partner (z), n_cooccur, n_exclusive,
         n_without (images without b), cooccur_AP, exclusive_AP and AP_difference (the first less
-        the second), each with its NAME_interval [low, high]; None where no image is of a kind. On
-        top: n_pairs, and the same three with intervals as means over the pairs that have both AP.
+        the second), and cooccur_AP_matched, exclusive_AP_matched and AP_matched_difference, each
+        with its NAME_interval [low, high]; None where no image is of a kind. On top: n_pairs, and
+        the same six with intervals as means over the pairs that have both AP.
 
     Raises:
         InputError: as `average_precision`; pairs that are empty, not two different classes or no
             classes of these labels; confidence outside (0, 1); n_resamples < 0; no pair has both.
 
-    Source: Singh et al., CVPR 2020, section 5. The intervals are ours.
+    Source: Singh et al., CVPR 2020, section 5. Matched AP and the intervals are ours.
 
     Example:
         >>> targets = [[1, 1], [1, 0], [0, 1], [0, 0]]
@@ -237,24 +241,33 @@ def exclusive_and_cooccur_ap(
     there, partner = targets[:, labels], targets[:, partners]  # (N, P)
     # the labels of two new problems: an image of the other kind is unknown in this one
     problems = [np.where(there == 1, np.where(partner == kind, 1, -1), there) for kind in (1, 0)]
-    points = np.stack([average_precision(each, scores[:, labels]) for each in problems], axis=1)
-    points[(there == 0).sum(axis=0) == 0] = np.nan  # nothing to rank the positives above
-    resampled = np.full((len(pairs), 2, n_resamples), np.nan)  # (P, 2, R)
-    done = 0
-    for weights in _resamples(len(targets), n_resamples, seed):
-        batch = slice(done, done + weights.shape[1])
-        done = batch.stop
+    positives = ((there == 1) & (partner != -1)).T.astype(np.float32)  # of both kinds, (P, N)
+
+    def resampled_ap(weights: np.ndarray) -> np.ndarray:
+        """(P, 4, r): co-occur and exclusive AP, and the two matched."""
+        n_positives = positives @ weights
+        found = np.empty((len(pairs), 4, weights.shape[1]))
         for p, label in enumerate(labels):
             for kind in range(2):
-                resampled[p, kind, batch] = _weighted_average_precision(
-                    problems[kind][:, p], scores[:, label], weights
+                found[p, kind::2] = _weighted_average_precision(
+                    problems[kind][:, p], scores[:, label], weights, n_positives[p]
                 )
+        return found
+
+    points = resampled_ap(np.ones((len(targets), 1)))[:, :, 0]
+    points[:, :2] = np.stack([average_precision(each, scores[:, labels]) for each in problems], 1)
+    points[(there == 0).sum(axis=0) == 0] = np.nan  # nothing to rank the positives above
+    batches = [resampled_ap(weights) for weights in _resamples(len(targets), n_resamples, seed)]
+    resampled = np.concatenate([np.empty((len(pairs), 4, 0)), *batches], axis=2)
     counts = {
         "n_cooccur": (problems[0] == 1).sum(axis=0),
         "n_exclusive": (problems[1] == 1).sum(axis=0),
         "n_without": (there == 0).sum(axis=0),
     }
-    names = ("cooccur_AP", "exclusive_AP", "AP_difference")
+    names = [
+        (f"cooccur_{measure}", f"exclusive_{measure}", f"{measure}_difference")
+        for measure in ("AP", "AP_matched")
+    ]
     rows, means = _compare(names, points, resampled, confidence)
     if means["cooccur_AP"] is None:
         raise InputError(
@@ -346,13 +359,11 @@ def conditional_rates(
     resampled = np.concatenate([np.empty((len(pairs), 4, 0)), *batches], axis=2)
     names = ("n_both", "n_label_only", "n_partner_only", "n_neither")
     counts = dict(zip(names, n_images.T, strict=True))
-    rows, means = [{} for _ in pairs], {}
-    for number, rate in enumerate(("TPR", "FPR")):
-        two = slice(2 * number, 2 * number + 2)
-        names = (f"{rate}_with_partner", f"{rate}_without_partner", f"{rate}_difference")
-        new_rows, new_means = _compare(names, points[:, two], resampled[:, two], confidence)
-        rows = [row | new for row, new in zip(rows, new_rows, strict=True)]
-        means |= new_means
+    names = [
+        (f"{rate}_with_partner", f"{rate}_without_partner", f"{rate}_difference")
+        for rate in ("TPR", "FPR")
+    ]
+    rows, means = _compare(names, points, resampled, confidence)
     return _result(pairs, counts, rows, means)
 
 
@@ -446,16 +457,19 @@ def _resamples(n_images: int, n_resamples: int, seed: int) -> Iterator[np.ndarra
 
 
 def _weighted_average_precision(
-    targets: np.ndarray, scores: np.ndarray, weights: np.ndarray
+    targets: np.ndarray, scores: np.ndarray, weights: np.ndarray, n_positives: np.ndarray
 ) -> np.ndarray:
-    """AP ("area") of one class in r resamples, (r,); targets (N,), scores (N,), weights (N, r).
+    """AP ("area") of one class in r resamples, as it is and matched, (2, r).
+
+    targets (N,), scores (N,), weights (N, r). Matched: precision as if there were n_positives (r,)
+    positives with the scores of those that there are.
 
     Recall rises only where a positive stands, so the scores of the positives are the only cuts. A
     sparse matrix adds up the images that come in at each cut: N * r additions, no sorting.
     """
     positive = targets == 1
     if not positive.any():
-        return np.full(weights.shape[1], np.nan)
+        return np.full((2, weights.shape[1]), np.nan)
     cuts = np.unique(-scores[positive])  # minus the scores, from the highest down
     place = np.searchsorted(cuts, -scores)  # the first cut at which an image is predicted
     coming = (targets != -1) & (place < len(cuts))
@@ -468,38 +482,51 @@ def _weighted_average_precision(
         return np.cumsum(matrix @ weights, axis=0)  # (cuts, r)
 
     true = predicted(positive)
-    precision = true / np.maximum(predicted(coming), 1)
+    false = predicted(coming & ~positive)
+    total = true[-1]
+    gain = np.divide(n_positives, total, out=np.zeros(total.shape, total.dtype), where=total > 0)
     steps = np.diff(true, axis=0, prepend=0)
-    area = np.sum(steps * precision, axis=0, dtype=np.float64)
-    total = true[-1].astype(np.float64)
-    return np.divide(area, total, out=np.full(len(total), np.nan), where=total > 0)
+    result = np.full((2, len(total)), np.nan)
+    for row, factor in enumerate((1, gain)):
+        more = factor * true
+        precision = np.divide(more, more + false, out=np.zeros_like(more), where=more > 0)
+        area = np.sum(steps * precision, axis=0, dtype=np.float64)
+        np.divide(area, total, out=result[row], where=total > 0)
+    return result
 
 
 def _compare(
-    names: tuple[str, str, str], points: np.ndarray, resampled: np.ndarray, confidence: float
+    names: Sequence[tuple[str, str, str]],
+    points: np.ndarray,
+    resampled: np.ndarray,
+    confidence: float,
 ) -> tuple[list[dict], dict]:
-    """Two values of each pair, (P, 2), and their difference, with intervals: by pair and in mean.
+    """M measures, each two values of each pair and their difference: by pair, and in mean.
 
-    A mean is over the pairs that have both values. In a resample that lacks one of them a pair is
-    left out; resampled is (P, 2, R).
+    Args:
+        names: of the first value, the second and the difference, M times.
+        points: (P, 2 M), NaN for a value that does not exist.
+        resampled: (P, 2 M, R). In a resample that lacks one of two values a pair is left out.
+        confidence: of the intervals.
+
+    Returns:
+        A dict for each pair, and one of the means over the pairs that have both values.
     """
-    complete = ~np.isnan(points).any(axis=1)
-    points = np.column_stack([points, points[:, 0] - points[:, 1]])  # (P, 3)
-    resampled = np.concatenate([resampled, resampled[:, :1] - resampled[:, 1:]], axis=1)
-    usable = np.where(np.isnan(resampled[:, 2:]), np.nan, resampled)[complete]  # (C, 3, R)
-    counted = (~np.isnan(usable)).sum(axis=0)
-    means = np.divide(
-        np.nansum(usable, axis=0),
-        counted,
-        out=np.full(resampled.shape[1:], np.nan),
-        where=counted > 0,
-    )
-    rows = [
-        _with_intervals(names, point, drawn, confidence)
-        for point, drawn in zip(points, resampled, strict=True)
-    ]
-    point = points[complete].mean(axis=0) if complete.any() else np.full(3, np.nan)
-    return rows, _with_intervals(names, point, means, confidence)
+    rows, means = [{} for _ in points], {}
+    for number, three in enumerate(names):
+        two = slice(2 * number, 2 * number + 2)
+        point = np.column_stack([points[:, two], -np.diff(points[:, two])])  # (P, 3)
+        drawn = np.concatenate([resampled[:, two], -np.diff(resampled[:, two], axis=1)], axis=1)
+        for row, values, draws in zip(rows, point, drawn, strict=True):
+            row |= _with_intervals(three, values, draws, confidence)
+        complete = ~np.isnan(point[:, 2])
+        usable = np.where(np.isnan(drawn[:, 2:]), np.nan, drawn)[complete]  # (pairs, 3, R)
+        counted = (~np.isnan(usable)).sum(axis=0)
+        total = np.nansum(usable, axis=0)
+        mean = np.divide(total, counted, out=np.full(total.shape, np.nan), where=counted > 0)
+        values = point[complete].mean(axis=0) if complete.any() else np.full(3, np.nan)
+        means |= _with_intervals(three, values, mean, confidence)
+    return rows, means
 
 
 def _with_intervals(

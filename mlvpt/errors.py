@@ -1,4 +1,4 @@
-"""The one exception for input that cannot be used."""
+"""Exceptions with a message for the user: unusable input, and a run that ended early."""
 
 
 class InputError(ValueError):
@@ -13,3 +13,15 @@ class InputError(ValueError):
         if message.startswith("Caught InputError in DataLoader worker"):
             message = message.rsplit("InputError: ", 1)[-1].strip()
         super().__init__(message)
+
+
+class Stopped(Exception):
+    """The run ended before its time and kept what the message says.
+
+    Attributes:
+        exit_code: what the command line exits with.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

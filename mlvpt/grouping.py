@@ -17,12 +17,8 @@ equal eigenvalues. Classes are put in an order of their own before anything rand
 k-means restarts 500 times: with 100, one seed in three misses the best 8 CO groups of VOC2007.
 
 Source: Ma, Xu, Xie, Wang, Sun, Zhao, "Correlative and Discriminative Label Grouping for
-Multi-Label Visual Prompt Tuning", CVPR 2025, section 3.2. The authors' code for this step was not
-released; mlvpt/studies/reproduction.py says which of their groups this one reproduces.
-
-References:
-    [1] Ng, Jordan, Weiss, "On spectral clustering: analysis and an algorithm", NIPS 2001.
-    [2] von Luxburg, "A tutorial on spectral clustering", Statistics and Computing 17, 2007.
+Multi-Label Visual Prompt Tuning", CVPR 2025, section 3.2. Their code for this step was not
+released; mlvpt.studies.reproduction compares our groups with theirs.
 """
 
 from __future__ import annotations
@@ -49,6 +45,7 @@ from mlvpt.labels import (
     check_targets,
     check_tau,
     check_taus,
+    number_groups,
 )
 from mlvpt.labels import random_groups as random_groups
 from mlvpt.labels import single_group as single_group
@@ -120,12 +117,10 @@ def cooccurrence_affinity(counts: ArrayLike, tau: float = 2.0) -> np.ndarray:
 
     Args:
         counts: (K, K) co-occurrence counts.
-        tau: order of the root, > 0; 1 leaves the probabilities as they are, larger lifts the rare
-            pairs.
+        tau: order of the root, > 0; 1 keeps the probabilities, larger lifts the rare pairs.
 
     Returns:
-        (K, K) float64 in [0, 1], symmetric, diagonal 0. A class that never occurs has a zero row:
-        an isolated node.
+        (K, K) float64 in [0, 1], symmetric, diagonal 0. A class that never occurs has a zero row.
 
     Raises:
         InputError: `counts` is no count matrix, or `tau` is not a positive number.
@@ -142,16 +137,10 @@ def cooccurrence_affinity(counts: ArrayLike, tau: float = 2.0) -> np.ndarray:
 def exclusion_affinity(counts: ArrayLike, tau: float = 2.0) -> np.ndarray:
     """DC affinity M-: how strongly two classes exclude each other, 1 - M+ off the diagonal.
 
-    Args:
-        counts: (K, K) co-occurrence counts.
-        tau: > 0, as in `cooccurrence_affinity`.
+    Arguments and errors are those of `cooccurrence_affinity`.
 
     Returns:
-        (K, K) float64 in [0, 1], symmetric, diagonal 0. A class that never occurs excludes every
-        other class.
-
-    Raises:
-        InputError: as `cooccurrence_affinity`.
+        (K, K) float64 in [0, 1], symmetric, diagonal 0. A class that never occurs excludes all.
 
     Example:
         >>> exclusion_affinity([[4, 1], [1, 1]])
@@ -187,13 +176,12 @@ def spectral_groups(
 
     Returns:
         (K,) int64 in [0, G). Every group has a member. Group 0 is the largest; groups of equal
-        size are ordered by the class with the strongest affinity, above 500 classes by the first
-        class in the order of names.
+        size are ordered by their class of strongest affinity, above 500 classes by first name.
 
     Raises:
         InputError: `affinity` is no such matrix, G is not in [1, K], or the names do not fit.
 
-    Source: Ma et al., CVPR 2025, section 3.2; normalised spectral clustering of [1], [2].
+    Source: Ma et al., section 3.2; Ng, Jordan, Weiss, "On spectral clustering", NIPS 2001.
 
     Example:
         >>> two_pairs = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0.0]])
@@ -239,9 +227,8 @@ def group_labels(
         else; without names see `spectral_groups`.
 
     Raises:
-        InputError: labels or counts that cannot be used, none or both given, no positive label at
-            all, more groups than classes, wrong or repeated class names, a tau that is not
-            positive.
+        InputError: unusable labels or counts, none or both given, no positive label, more groups
+            than classes, wrong or repeated class names, a tau that is not positive.
 
     Example:
         >>> labels = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1]]
@@ -270,15 +257,11 @@ def group_labels(
 
 
 def kmeans_groups(
-    embeddings: ArrayLike,
-    n_groups: int,
-    seed: int = 0,
-    class_names: Sequence[str] | None = None,
+    embeddings: ArrayLike, n_groups: int, seed: int = 0, class_names: Sequence[str] | None = None
 ) -> LabelGroups:
     """The k-means partition of label embeddings (K, d), as both views.
 
-    The control for "do label statistics say more than the similarity of labels?". The order in
-    which the classes are listed does not matter.
+    The control for "do label statistics say more than the similarity of labels?".
 
     Raises:
         InputError: `embeddings` is not two-dimensional and finite, or G is not in [1, K].
@@ -290,11 +273,10 @@ def kmeans_groups(
     points = np.array(embeddings, dtype=np.float64)
     if points.ndim != 2 or points.size == 0 or not np.isfinite(points).all():
         raise InputError(
-            f"Embeddings must be a (K, d) array of finite numbers, but have shape {points.shape} "
-            "or hold NaN or infinity."
+            f"Embeddings must be finite numbers (K, d), but hold others or have {points.shape}."
         )
-    n_groups = check_n_groups(n_groups, len(points))
-    groups = _kmeans(points, np.lexsort(points.T[::-1]), n_groups, check_seed(seed))
+    n_groups, order = check_n_groups(n_groups, len(points)), np.lexsort(points.T[::-1])
+    groups = _kmeans(points, order, n_groups, check_seed(seed))
     return LabelGroups(groups, groups, n_groups, class_names)
 
 
@@ -338,9 +320,7 @@ def _affinity(counts: np.ndarray, tau: float, dtype: type) -> np.ndarray:
 
 
 def _excluding(affinity: np.ndarray) -> np.ndarray:
-    excluding = 1.0 - affinity
-    np.fill_diagonal(excluding, 0.0)
-    return excluding
+    return 1.0 - affinity - np.eye(len(affinity), dtype=affinity.dtype)
 
 
 def _spectral(
@@ -355,14 +335,12 @@ def _spectral(
     """The groups of `affinity`, which is M+; with `exclusion` those of M-."""
     ranks = np.arange(len(affinity)) if names is None else np.argsort(np.argsort(names))
     if len(affinity) > DENSE:
-        order = np.argsort(ranks)
         embedding = _large_embedding(affinity, n_groups, ranks, exclusion)
-        return _kmeans(embedding, order, n_groups, seed, n_init)
+        return _kmeans(embedding, np.argsort(ranks), n_groups, seed, n_init)
     if exclusion:
         affinity = _excluding(affinity)
-    # Strongest neighbour first, then the second strongest, and so on; ties by name.
-    strengths = np.sort(-affinity, axis=1)
-    order = np.lexsort([ranks, *strengths.T[::-1]])
+    # By the strongest neighbour, then the second strongest, and so on; ties by name.
+    order = np.lexsort([ranks, *np.sort(-affinity, axis=1).T[::-1]])
     embedding = np.empty((len(affinity), n_groups))
     embedding[order] = _embedding(affinity[np.ix_(order, order)], n_groups)
     return _kmeans(embedding, order, n_groups, seed, n_init)
@@ -371,11 +349,11 @@ def _spectral(
 def _embedding(affinity: np.ndarray, n_components: int) -> np.ndarray:
     """Rows of D^(-1/2) V, (K, n_components)."""
     affinity = affinity / (affinity.max() or 1.0)
-    scale = _scale(affinity.sum(axis=1))
+    degree = affinity.sum(axis=1)
+    scale = 1.0 / np.sqrt(np.where(degree > 0, degree, 1.0))
     _, vectors = np.linalg.eigh(scale[:, None] * affinity * scale)  # eigenvalues ascend
     embedding = scale[:, None] * vectors[:, ::-1][:, :n_components]
-    # The last bits depend on the BLAS and its threads. Without them, they cannot choose between
-    # partitions that are equally good.
+    # The last bits depend on the BLAS and its threads, which must not choose the partition.
     return embedding.round(10)
 
 
@@ -395,18 +373,16 @@ def _large_embedding(
         found = (matrix @ vector.astype(affinity.dtype)).astype(np.float64)
         return vector.sum() - vector - found if exclusion else found
 
-    scale = _scale(product(np.ones(n_classes)))
+    degree = product(np.ones(n_classes))
+    scale = 1.0 / np.sqrt(np.where(degree > 0, degree, 1.0))
     operator = LinearOperator(
-        (n_classes, n_classes), lambda v: scale * product(scale * v.reshape(-1)), dtype=np.float64
+        affinity.shape, lambda v: scale * product(scale * v.reshape(-1)), dtype=np.float64
     )
     start = np.random.default_rng(0).random(n_classes)[ranks]  # follows the classes
     basis = min(n_classes, max(4 * n_components, 80))
-    _, vectors = eigsh(operator, n_components, which="LA", v0=start, ncv=basis, tol=1e-6)
+    with threadpool_limits(1):  # many short products: threads wait for one another
+        _, vectors = eigsh(operator, n_components, which="LA", v0=start, ncv=basis, tol=1e-4)
     return scale[:, None] * vectors[:, ::-1]
-
-
-def _scale(degrees: np.ndarray) -> np.ndarray:
-    return 1.0 / np.sqrt(np.where(degrees > 0, degrees, 1.0))
 
 
 def _kmeans(
@@ -415,26 +391,10 @@ def _kmeans(
     """The best of `n_init` runs of k-means on the points taken in an order, numbered."""
     if n_init is None:
         n_init = int(np.clip(RESTARTS * (DENSE / len(points)) ** 2, 10, RESTARTS))
-    # One thread: for so few points more of them cost time, and could change the last bits.
-    with warnings.catch_warnings(), threadpool_limits(1):
-        # Points that coincide make fewer clusters than asked: _number fills the others.
+    with warnings.catch_warnings(), threadpool_limits(1):  # for so few points more cost time
+        # Points that coincide make fewer clusters than asked: number_groups fills the others.
         warnings.simplefilter("ignore")
         found = KMeans(n_groups, n_init=n_init, random_state=seed).fit_predict(points[order])
     groups = np.empty(len(points), dtype=np.int64)
-    groups[order] = _number(found, n_groups)
-    return groups
-
-
-def _number(labels: np.ndarray, n_groups: int) -> np.ndarray:
-    """Renumber groups from the largest down, and fill the empty ones.
-
-    Equal sizes are ordered by first member. Points that coincide leave k-means with fewer
-    clusters than asked; then the last member of the largest group starts a new one.
-    """
-    members = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
-    while len(members) < n_groups:
-        members.append([max(members, key=len).pop()])
-    groups = np.empty(len(labels), dtype=np.int64)
-    for number, group in enumerate(sorted(members, key=lambda group: (-len(group), group[0]))):
-        groups[group] = number
+    groups[order] = number_groups(found, n_groups)
     return groups

@@ -168,6 +168,21 @@ def single_group(n_classes: int, class_names: Sequence[str] | None = None) -> La
     return LabelGroups(everyone, everyone, 1, class_names)
 
 
+def number_groups(labels: np.ndarray, n_groups: int) -> np.ndarray:
+    """The same groups numbered from the largest down, and the empty ones filled.
+
+    Equal sizes are ordered by first member. Points that coincide leave k-means with fewer
+    clusters than asked; then the last member of the largest group starts a new one.
+    """
+    members = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
+    while len(members) < n_groups:
+        members.append([max(members, key=len).pop()])
+    groups = np.empty(len(labels), dtype=np.int64)
+    for number, group in enumerate(sorted(members, key=lambda group: (-len(group), group[0]))):
+        groups[group] = number
+    return groups
+
+
 def check_class_names(names: Sequence[str] | None, n_classes: int) -> tuple[str, ...] | None:
     """The names as a tuple, if they are `n_classes` different strings; None stays None."""
     if names is None:

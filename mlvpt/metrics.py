@@ -32,14 +32,6 @@ from mlvpt.errors import InputError
 from mlvpt.grouping import conditional_probabilities
 from mlvpt.labels import check_class_names, check_probabilities, check_scores, check_threshold
 
-__all__ = [
-    "average_precision",
-    "bootstrap_map",
-    "induced_false_positives",
-    "multilabel_metrics",
-    "tune_thresholds",
-]
-
 Definition = Literal["area", "voc2010", "voc2007"]
 BOOTSTRAP_ENTRIES = 2**22  # weights held at a time, resamples x images: 16 MB
 
@@ -94,7 +86,7 @@ def multilabel_metrics(
     definition: Definition = "area",
     top_k_above_threshold: bool = False,
 ) -> dict:
-    """mAP, and precision, recall and F1 at a threshold and for the top k labels of each image.
+    """All metrics of a prediction: mAP; precision, recall, F1 at a threshold and of the top k.
 
     A class without positives has neither AP nor recall: the class means (mAP, CP, CR, CF1,
     macro_F1) leave it out and `excluded_classes` names it. A class with positives that is never
@@ -156,7 +148,7 @@ def multilabel_metrics(
 
 
 def tune_thresholds(targets: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
-    """The threshold of each class that maximises its F1. Use validation data, never test.
+    """Thresholds, for each class the one that maximises its F1. Use validation data, never test.
 
     Exact: every way of cutting the sorted probabilities is tried. The threshold lies half-way
     between the two probabilities it separates; of equally good ones the highest is taken.
@@ -267,7 +259,7 @@ def bootstrap_map(
     Args:
         targets: (N, K) of 1, 0 and -1.
         scores: (N, K), any scale.
-        n_resamples: R.
+        n_resamples: number of resamples, R.
         confidence: of the two-sided percentile interval, in (0, 1).
         seed: of the resampling.
 
@@ -304,7 +296,7 @@ def induced_false_positives(
     min_conditional: float = 0.3,
     threshold: float | ArrayLike = 0.5,
 ) -> dict:
-    """How much a class is predicted because its usual partner is there, and it is not.
+    """False positives induced by co-occurrence: a class predicted because its partner is there.
 
     A pair (i, j) counts if P(j | i) = C_ij / C_ii in the training counts is at least
     `min_conditional`: who saw i in training mostly saw j. On the images given, j being absent in

@@ -15,10 +15,12 @@ from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
+from mlvpt import grouping
 from mlvpt.datasets.shipped import authors_groups, label_statistics
 from mlvpt.errors import InputError
 from mlvpt.grouping import (
     CHUNK,
+    DENSE,
     conditional_probabilities,
     cooccurrence_affinity,
     cooccurrence_counts,
@@ -27,6 +29,7 @@ from mlvpt.grouping import (
     kmeans_groups,
     random_groups,
     single_group,
+    spectral_embedding,
     spectral_groups,
 )
 from mlvpt.labels import LabelGroups
@@ -61,6 +64,11 @@ MATCHED = [
     *(("voc2007", "dc", n) for n in (2, 3, 5)),
     *(("coco2014", "co", n) for n in (2, 3, 5, 8)),
 ]
+
+
+def test_tau_3_gives_a_twelfth_of_the_authors_groups():
+    affinity = exclusion_affinity(label_statistics("coco2014").counts, tau=3.0)
+    assert adjusted_rand_score(authors_groups("coco2014", 2).dc, spectral_groups(affinity, 2)) == 1
 
 
 @pytest.mark.parametrize(("name", "view", "n_groups"), MATCHED)
@@ -301,6 +309,85 @@ def test_unusable_input_is_refused_in_words(call, message):
         call()
 
 
+# tau
+
+
+def test_a_pair_gives_each_view_its_own_tau():
+    counts = label_statistics("voc2007").counts
+    pair = group_labels(counts=counts, n_groups=8, tau=(2.0, 3.0))
+    np.testing.assert_array_equal(pair.co, group_labels(counts=counts, n_groups=8, tau=2.0).co)
+    np.testing.assert_array_equal(pair.dc, group_labels(counts=counts, n_groups=8, tau=3.0).dc)
+    assert pair != group_labels(counts=counts, n_groups=8, tau=2.0)
+
+
+@pytest.mark.parametrize("tau", [[], [2.0], [1.0, 2.0, 3.0], [2.0, 0.0], "2", None, True, np.inf])
+def test_a_tau_that_is_no_positive_number_or_pair_is_refused(tau):
+    with pytest.raises(InputError, match="tau must be"):
+        group_labels([[1, 0]], n_groups=1, tau=tau)
+
+
+def test_the_keyword_root_of_version_0_1_is_tau_with_a_warning():
+    counts = random_counts(0)
+    with pytest.warns(FutureWarning, match="calls `root` `tau` now"):
+        old = group_labels(counts=counts, n_groups=3, root=3.0)
+    assert old == group_labels(counts=counts, n_groups=3, tau=3.0)
+    for affinity in AFFINITIES.values():
+        with pytest.warns(FutureWarning, match="tau"):
+            np.testing.assert_array_equal(affinity(counts, root=3.0), affinity(counts, tau=3.0))
+
+
+# Many classes
+
+
+def many_labels(n_classes, n_images, n_contexts, seed=0):
+    """Eight labels an image: seven of one context, one of any."""
+    rng = np.random.default_rng(seed)
+    context = np.arange(n_classes) % n_contexts
+    labels = np.zeros((n_images, n_classes), dtype=np.int8)
+    for row in labels:
+        chosen = rng.integers(0, n_classes // n_contexts, 7) * n_contexts
+        row[chosen + rng.integers(n_contexts)] = 1
+        row[rng.integers(n_classes)] = 1
+    return labels, context
+
+
+def test_two_thousand_classes_are_grouped_by_their_contexts_and_permute_with_their_names():
+    labels, context = many_labels(2000, 4000, 10)
+    names = [f"class {k}" for k in range(2000)]
+    groups = group_labels(labels, n_groups=10, class_names=names)
+    assert adjusted_rand_score(context, groups.co) == 1.0
+    assert groups.dc_members != groups.co_members
+    order = np.random.default_rng(1).permutation(2000)
+    moved = group_labels(labels[:, order], n_groups=10, class_names=[names[k] for k in order])
+    np.testing.assert_array_equal(moved.co, groups.co[order])
+
+
+@pytest.mark.parametrize("view", ["co", "dc"])
+def test_the_iterative_and_the_dense_solver_span_the_same_space(view):
+    labels, _ = many_labels(DENSE + 100, 3000, 5)
+    counts = cooccurrence_counts(labels)
+    affinity = cooccurrence_affinity(counts).astype(np.float32)
+    found = grouping._large_embedding(affinity, 5, np.arange(DENSE + 100), view == "dc")
+    exact = spectral_embedding(AFFINITIES[view](counts), 5)
+    bases = [np.linalg.qr(points)[0] for points in (found, exact)]
+    assert np.linalg.svd(bases[0].T @ bases[1])[1].min() > 0.999  # cosines of principal angles
+
+
+@pytest.mark.parametrize("per_image", [3, 400])
+def test_counts_of_many_classes_are_exact_whether_labels_are_few_or_many(per_image):
+    rng = np.random.default_rng(0)
+    labels = np.zeros((300, DENSE + 50), dtype=np.int8)
+    for row in labels:
+        row[rng.integers(0, DENSE + 50, per_image)] = 1
+    expected = labels.T.astype(int) @ labels
+    np.testing.assert_array_equal(cooccurrence_counts(labels), expected)
+
+
+def test_many_classes_that_never_meet_still_fill_every_group():
+    groups = group_labels(np.eye(DENSE + 20, dtype=np.int8), n_groups=4)
+    assert np.bincount(groups.co).min() >= 1
+
+
 # Other ways to group
 
 
@@ -476,6 +563,25 @@ def test_shipped_counts_are_counts_with_names(name, n_classes, people):
     assert statistics.counts[person, person] == people <= statistics.n_images
     assert authors_groups(name, 5).class_names == statistics.class_names
     conditional_probabilities(statistics.counts)  # refuses what is no count matrix
+
+
+@pytest.mark.parametrize("name", ["voc2007", "coco2014"])
+@pytest.mark.parametrize("n_groups", [2, 3, 5, 8, 13])
+def test_every_released_number_of_groups_is_shipped(name, n_groups):
+    groups = authors_groups(name, n_groups)
+    assert groups.n_groups == n_groups
+    assert groups.class_names == label_statistics(name).class_names
+
+
+def test_counts_of_clothing_are_shipped_and_can_be_grouped():
+    clothing = label_statistics("clothing")
+    assert clothing.counts.shape == (47, 47)
+    shoes = clothing.class_names.index("shoes")
+    assert clothing.counts[shoes, shoes] <= clothing.n_images == 1498
+    groups = group_labels(counts=clothing.counts, class_names=clothing.class_names)
+    assert groups.n_classes == 47
+    with pytest.raises(InputError, match="no groups of the authors for 'clothing'"):
+        authors_groups("clothing", 5)
 
 
 def test_shipped_counts_cannot_be_changed_by_accident():

@@ -1,57 +1,37 @@
 """Commands about labels and data: groups, check, scenes."""
 
-import argparse
+import csv
 import sys
 from pathlib import Path
 from typing import Any
 
-from mlvpt.cli.main import parser_for
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlvpt.datasets import check_dataset
+from mlvpt.datasets.export import export_scenes
+from mlvpt.datasets.shipped import label_statistics
 from mlvpt.errors import InputError
+from mlvpt.grouping import (
+    cooccurrence_affinity,
+    cooccurrence_counts,
+    exclusion_affinity,
+    group_labels,
+)
+from mlvpt.labels import check_taus
+from mlvpt.plots import affinity_heatmap, group_graph, style
+from mlvpt.training.data import load_data
+from mlvpt.training.recipes import from_dict
 
 
-def _data_options(parser: argparse.ArgumentParser, default: str | None) -> None:
-    parser.add_argument("--data.name", dest="name", default=default, help="the data set")
-    parser.add_argument("--data.root", dest="root", help="its folder, or the manifest's CSV file")
-    parser.add_argument(
-        "--data.image_root", dest="image_root", help="folder of a manifest's images"
-    )
-    parser.add_argument(
-        "--data.difficult", dest="difficult", default="ignore", choices=["ignore", "negative"]
-    )
-
-
-def _data(options: argparse.Namespace, seed: int = 0) -> Any:
-    from mlvpt.training.data import load_data
-    from mlvpt.training.recipes import from_dict
-
+def _data(options: Any, seed: int = 0) -> Any:
     names = ("name", "root", "image_root", "difficult")
     config = from_dict({"data": {name: getattr(options, name) for name in names}})
     return load_data(config.data, seed)
 
 
-def groups(argv: list[str]) -> None:
+def groups(options: Any) -> None:
     """`mlvpt groups`"""
-    parser = parser_for("groups")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--dataset", help="shipped counts: voc2007, coco2014, clothing")
-    source.add_argument("--counts", type=Path, help="CSV of a (K, K) count matrix, names as header")
-    _data_options(parser, None)
-    parser.add_argument("--n-groups", type=int, default=5)
-    parser.add_argument(
-        "--tau",
-        "--root",
-        type=float,
-        nargs="+",
-        default=[2.0],
-        help="one, or one for CO and for DC",
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="write the groups as JSON")
-    parser.add_argument("--plot", type=Path, help="folder for heatmaps and group graphs")
-    options = parser.parse_args(argv)
-    from mlvpt import grouping
-    from mlvpt.datasets.shipped import label_statistics
-
     if options.dataset:
         statistics = label_statistics(options.dataset)
         counts, names = statistics.counts, statistics.class_names
@@ -59,11 +39,11 @@ def groups(argv: list[str]) -> None:
         counts, names = _read_counts(options.counts)
     elif options.name:
         train = _data(options, options.seed).train  # as a run with the same seed groups it
-        counts, names = grouping.cooccurrence_counts(train.targets), tuple(train.class_names)
+        counts, names = cooccurrence_counts(train.targets), tuple(train.class_names)
     else:
         raise InputError("nothing to group: give --dataset, --counts or --data.name.")
     tau = options.tau[0] if len(options.tau) == 1 else options.tau
-    found = grouping.group_labels(
+    found = group_labels(
         counts=counts,
         n_groups=options.n_groups,
         tau=tau,
@@ -82,10 +62,6 @@ def _read_counts(path: Path) -> tuple[Any, tuple[str, ...]]:
 
     A first column of names, as in the packaged files, is allowed.
     """
-    import csv
-
-    import numpy as np
-
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header, *rows = [row for row in csv.reader(file) if row]
@@ -109,12 +85,6 @@ def _read_counts(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _plot_groups(counts: Any, groups: Any, tau: Any, folder: Path) -> None:
-    from matplotlib.figure import Figure
-
-    from mlvpt.grouping import cooccurrence_affinity, exclusion_affinity
-    from mlvpt.labels import check_taus
-    from mlvpt.plots import affinity_heatmap, group_graph, style
-
     folder.mkdir(parents=True, exist_ok=True)
     names = groups.class_names
     tau_co, tau_dc = check_taus(tau)
@@ -132,13 +102,8 @@ def _plot_groups(counts: Any, groups: Any, tau: Any, folder: Path) -> None:
     print(f"figures are in {folder}")
 
 
-def check(argv: list[str]) -> int:
+def check(options: Any) -> int:
     """`mlvpt check`: exit code 1 if the data set cannot be trained on."""
-    parser = parser_for("check")
-    _data_options(parser, "scenes")
-    options = parser.parse_args(argv)
-    from mlvpt.datasets import check_dataset
-
     splits = _data(options)
     fatal = 0
     for name, part in {"train": splits.train, "val": splits.val, **splits.tests}.items():
@@ -151,17 +116,8 @@ def check(argv: list[str]) -> int:
     return 1 if fatal else 0
 
 
-def scenes(argv: list[str]) -> None:
+def scenes(options: Any) -> None:
     """`mlvpt scenes export`"""
-    parser = parser_for("scenes")
-    parser.add_argument("action", choices=["export"])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--layout", default="voc", choices=["voc", "coco"])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--n-images", type=int, help="images per split; default: all")
-    options = parser.parse_args(argv)
-    from mlvpt.datasets.export import export_scenes
-
     root = export_scenes(
         options.folder, layout=options.layout, seed=options.seed, n_images=options.n_images
     )

@@ -4,7 +4,6 @@ Groups the labels, trains ML-VPT and VPT-deep with the same number of prompt tok
 them where the labels' structure holds and where it is broken, and draws what ML-VPT learned.
 """
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,18 +38,12 @@ METHODS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; the exit code is 0."""
-    parser = argparse.ArgumentParser(prog="mlvpt demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="demo", help="folder for figures and runs")
-    parser.add_argument("--epochs", type=int, default=scenes_base().optim.epochs)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(argv)
+def main(options: Any) -> None:
+    """`mlvpt demo`"""
     if options.epochs < 1:
         raise InputError(f"--epochs is {options.epochs}: train for at least one.")
     changes = {"optim.epochs": options.epochs, "optim.seed": options.seed}
     demo(Path(options.out), change(scenes_base(), changes))
-    return 0
 
 
 def demo(out: Path, base: TrainConfig, *, progress: bool = True) -> list[dict[str, Any]]:

@@ -1,19 +1,17 @@
-"""The command line: `mlvpt COMMAND ...`. It only parses and calls.
+"""The command line: `mlvpt COMMAND ...`. options.py parses it, the module of a command obeys.
 
 What the user can mend (InputError, a missing file, a full disk) is one line on stderr and exit
-code 2; Ctrl-C is 130; a bug keeps its traceback. Heavy modules are imported by the command that
-needs them, so that `mlvpt --help` is quick.
+code 2; Ctrl-C is 130; a bug keeps its traceback. A command's module is imported when the command
+is called, so that `mlvpt --help` is quick.
 """
 
-import argparse
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from mlvpt.errors import InputError
-from mlvpt.training.interrupts import Stopped
+from mlvpt.errors import InputError, Stopped
 
 # What the user can mend about a file: it is missing, or one stands where a folder should, ...
 MENDABLE = {
@@ -29,7 +27,7 @@ MENDABLE = {
 
 
 class Command(NamedTuple):
-    """Where a command lives: a function of the words after its name, in a module."""
+    """Where a command lives: a function of its parsed options, in a module beside this one."""
 
     module: str
     function: str
@@ -44,7 +42,7 @@ COMMANDS = {
     "predict": Command("model", "predict", "predict the labels of image files"),
     "export": Command("model", "export", "write a run's model as ONNX or torch.export"),
     "demo": Command("demo", "main", "train and compare ML-VPT and VPT-deep on the embedded data"),
-    "ablate": Command("study", "ablate", "run a study: baselines, ablations, ...; resumable"),
+    "ablate": Command("train", "ablate", "run a study: baselines, ablations, ...; resumable"),
     "scenes": Command("data", "scenes", "write the embedded data set to disk"),
 }
 
@@ -70,9 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise InputError(_unknown(words[0]))
+        from mlvpt.cli.options import parse
+
         command = COMMANDS[words[0]]
+        options = parse(words, {name: each.what for name, each in COMMANDS.items()})
         module = import_module(f".{command.module}", __package__)
-        return getattr(module, command.function)(words[1:]) or 0
+        return getattr(module, command.function)(options) or 0
     except InputError as error:
         return fail(str(error), 2)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -106,20 +107,3 @@ def fail(message: str, code: int) -> int:
     """Say what went wrong on stderr; gives `code` back."""
     print(f"mlvpt: {message}", file=sys.stderr)
     return code
-
-
-def whole_number(least: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least `least`."""
-
-    def parse(word: str) -> int:
-        if not word.isdecimal() or int(word) < least:
-            raise argparse.ArgumentTypeError(f"a whole number of {least} or more, not {word!r}")
-        return int(word)
-
-    return parse
-
-
-def parser_for(command: str) -> argparse.ArgumentParser:
-    """An argparse parser that presents itself as `mlvpt COMMAND`."""
-    what = COMMANDS[command].what
-    return argparse.ArgumentParser(prog=f"mlvpt {command}", description=what.capitalize() + ".")

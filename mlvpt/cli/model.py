@@ -1,60 +1,44 @@
 """Commands about a trained model: evaluate, predict, export."""
 
-import argparse
+import dataclasses
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlvpt.cli.main import fail, parser_for, whole_number
+import numpy as np
+from tqdm.auto import tqdm
+
+from mlvpt.cli.main import fail
 from mlvpt.errors import InputError
+from mlvpt.files import read_json
+from mlvpt.inference import export as exporting
+from mlvpt.inference.predict import annotate, check_annotation_folder, find_images, predict_files
+from mlvpt.training import evaluation, recipes
+from mlvpt.training.build import load_model
+from mlvpt.training.data import load_data, pick_device
+from mlvpt.training.folder import same_data
+from mlvpt.training.record import write_record
 
 
 def _run_model(run: str, device: str) -> tuple[Any, Any]:
     """The model of a run on a device, and the run's configuration (None for a bare model)."""
-    from mlvpt.training import recipes
-    from mlvpt.training.build import load_model
-    from mlvpt.training.data import pick_device
-
     path = Path(run) / "config.json"
     config = recipes.load(path) if (Path(run) / "model").is_dir() and path.is_file() else None
     return load_model(run).to(pick_device(device)), config
 
 
-def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", help="run folder, saved model, or Hugging Face repository id")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-
-
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar in a terminal; call what it gives with the number of images done."""
-    from tqdm.auto import tqdm
-
     with tqdm(total=total, unit="img", disable=not sys.stderr.isatty(), leave=False) as bar:
         yield lambda done: bar.update(done - bar.n)
 
 
-def evaluate(argv: list[str]) -> None:
+def evaluate(options: Any) -> None:
     """`mlvpt evaluate RUN`"""
-    parser = parser_for("evaluate")
-    _model_options(parser)
-    parser.add_argument("--split", default="test", help="train, val, test; of scenes, test_shifted")
-    parser.add_argument("--data.root", dest="root", help="where the data lies now")
-    parser.add_argument("--batch-size", type=whole_number(1), default=64)
-    parser.add_argument("--workers", type=whole_number(0), default=0)
-    parser.add_argument("--json", type=Path, help="write every metric with its record")
-    options = parser.parse_args(argv)
-    import dataclasses
-    import time
-
-    from mlvpt.files import read_json
-    from mlvpt.training import evaluation
-    from mlvpt.training.data import load_data
-    from mlvpt.training.folder import same_data
-    from mlvpt.training.record import write_record
-
     began = time.perf_counter()
     model, config = _run_model(options.run, options.device)
     if config is None:
@@ -103,27 +87,8 @@ def evaluate(argv: list[str]) -> None:
         write_record(options.json, found, seconds=seconds, seed=config.optim.seed, device=device)
 
 
-def predict(argv: list[str]) -> int:
+def predict(options: Any) -> int:
     """`mlvpt predict RUN image...`: exit code 1 if a file could not be read."""
-    parser = parser_for("predict")
-    _model_options(parser)
-    parser.add_argument("images", nargs="+", help="image files, folders or globs")
-    parser.add_argument(
-        "--threshold", default="0.5", help="a number in [0, 1], or 'tuned' for the run's per class"
-    )
-    parser.add_argument("--batch-size", type=whole_number(1), default=32)
-    parser.add_argument("--workers", type=whole_number(0), default=0)
-    parser.add_argument("--json", type=Path, help="write labels and probabilities as JSON")
-    parser.add_argument("--csv", type=Path, help="write labels and probabilities as CSV")
-    parser.add_argument("--annotate", type=Path, help="folder for annotated pictures")
-    options = parser.parse_args(argv)
-    from mlvpt.inference.predict import (
-        annotate,
-        check_annotation_folder,
-        find_images,
-        predict_files,
-    )
-
     paths = find_images(options.images)
     if options.annotate:
         check_annotation_folder(paths, options.annotate)
@@ -150,10 +115,6 @@ def predict(argv: list[str]) -> int:
 
 
 def _thresholds(word: str, run: str) -> Any:
-    import numpy as np
-
-    from mlvpt.files import read_json
-
     if word == "tuned":
         summary = read_json(Path(run) / "summary.json", "the thresholds tuned on val")
         return np.array(list(summary["results"]["thresholds"].values()))
@@ -163,17 +124,10 @@ def _thresholds(word: str, run: str) -> Any:
         raise InputError(f"--threshold must be a number or 'tuned', got {word!r}.") from None
 
 
-def export(argv: list[str]) -> None:
+def export(options: Any) -> None:
     """`mlvpt export RUN`"""
-    parser = parser_for("export")
-    parser.add_argument("run", help="run folder, saved model, or Hugging Face repository id")
-    parser.add_argument("--format", default="onnx", help="onnx or torch")
-    parser.add_argument("--output", type=Path, help="default: model.onnx or model.pt2 in the run")
-    options = parser.parse_args(argv)
-    from mlvpt.inference.export import FORMATS, export_model
-
     model, _ = _run_model(options.run, "cpu")
     default = Path(options.run) if Path(options.run).is_dir() else Path()
-    path = options.output or default / f"model{FORMATS.get(options.format, '')}"
-    difference = export_model(model, path, options.format)
+    path = options.output or default / f"model{exporting.FORMATS.get(options.format, '')}"
+    difference = exporting.export_model(model, path, options.format)
     print(f"{path}: differs from the model by at most {difference:.1e} in probability")

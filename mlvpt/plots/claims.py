@@ -19,6 +19,7 @@ def exclusive_cooccur_dumbbells(
     models: Mapping[str, Mapping[str, Any]],
     class_names: Sequence[str] | None = None,
     n_pairs: int | None = None,
+    matched: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """A dumbbell per pair: AP where the partner is (filled) and where it is not (hollow).
@@ -31,6 +32,8 @@ def exclusive_cooccur_dumbbells(
             two must have the same pairs in the same order.
         class_names: K names, if the pairs hold indices.
         n_pairs: only the first so many, the most biased; the mean stays that of all pairs.
+        matched: draw AP matched to the same share of positives, with which the two ends of one
+            dumbbell can be compared; AP as it is compares models.
         ax: where to draw; a new figure if None.
 
     Returns:
@@ -41,6 +44,7 @@ def exclusive_cooccur_dumbbells(
     """
     if not 1 <= len(models) <= 2:
         raise InputError(f"The figure shows one or two models, but {len(models)} were given.")
+    ends = tuple(f"{kind}_AP{'_matched' if matched else ''}" for kind in ("cooccur", "exclusive"))
     named = [[(p["label"], p["partner"]) for p in found["pairs"]] for found in models.values()]
     if named[0] != named[-1]:
         raise InputError(
@@ -50,7 +54,7 @@ def exclusive_cooccur_dumbbells(
     drawn = [
         p
         for p in range(len(named[0]))
-        if all(found["pairs"][p]["AP_difference"] is not None for found in models.values())
+        if all(found["pairs"][p][end] is not None for found in models.values() for end in ends)
     ][:n_pairs]
     if not drawn:
         raise InputError("No pair has both AP, so there is nothing to draw.")
@@ -67,8 +71,8 @@ def exclusive_cooccur_dumbbells(
         if ax is None:
             height = 0.9 + step * len(rows)
             _, ax = plt.subplots(figsize=(4.3, height), layout="constrained")
-        ends = [value for _, values in rows for one in values for value in _reach(one)]
-        low, high = max(0, 100 * min(ends) - 4), min(100, 100 * max(ends) + 4)
+        reach = [value for _, values in rows for one in values for value in _reach(one, ends)]
+        low, high = max(0, 100 * min(reach) - 4), min(100, 100 * max(reach) + 4)
         for row, (title, values) in enumerate(rows):
             top = row * step
             mean = row == len(rows) - 1
@@ -76,12 +80,12 @@ def exclusive_cooccur_dumbbells(
                 ax.axhline(top - 0.06, color="#bbbbbb", linewidth=0.8)
             ax.text(low, top + 0.13, title, va="center", weight="bold" if mean else "normal")
             for number, one in enumerate(values):
-                _dumbbell(ax, top + 0.34 + LANE * number, one, colors[number])
+                _dumbbell(ax, top + 0.34 + LANE * number, one, ends, colors[number])
         ax.set_xlim(low, high)
         ax.set_ylim(len(rows) * step, -0.05)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
-        ax.set_xlabel("average precision (%)")
+        ax.set_xlabel(f"average precision{', equal share of positives' if matched else ''} (%)")
         ax.grid(axis="x", alpha=0.3)
         ax.set_axisbelow(True)
         _legend(ax, models, colors)
@@ -95,21 +99,21 @@ def _title(pair: tuple[Any, Any], class_names: Sequence[str] | None) -> str:
     return f"{label}, with and without {partner}"
 
 
-def _reach(values: Mapping[str, Any]) -> list[float]:
+def _reach(values: Mapping[str, Any], names: tuple[str, ...]) -> list[float]:
     """What must fit on the axis: both AP and the ends of their intervals."""
     reach = []
-    for name in ("cooccur_AP", "exclusive_AP"):
+    for name in names:
         reach += [values[name], *(values.get(f"{name}_interval") or ())]
     return reach
 
 
-def _dumbbell(ax: Axes, y: float, values: Mapping[str, Any], color: str) -> None:
-    """Co-occur AP a little above the line and exclusive AP a little below: intervals overlap."""
-    ends = [100 * values[name] for name in ("cooccur_AP", "exclusive_AP")]
+def _dumbbell(
+    ax: Axes, y: float, values: Mapping[str, Any], names: tuple[str, ...], color: str
+) -> None:
+    """A bar between the two AP; the intervals lie a little above and below it, as they overlap."""
+    ends = [100 * values[name] for name in names]
     ax.plot(ends, [y, y], color=color, linewidth=4, alpha=0.3, solid_capstyle="round", zorder=2)
-    for name, end, shift, fill in zip(
-        ("cooccur_AP", "exclusive_AP"), ends, (-0.035, 0.035), (color, "white"), strict=True
-    ):
+    for name, end, shift, fill in zip(names, ends, (-0.035, 0.035), (color, "white"), strict=True):
         interval = values.get(f"{name}_interval")
         if interval:
             ax.plot([100 * v for v in interval], [y + shift] * 2, color=color, lw=1, zorder=3)

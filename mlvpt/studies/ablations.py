@@ -23,6 +23,7 @@ from mlvpt.backbones import create_backbone
 from mlvpt.baselines import BASELINES
 from mlvpt.errors import InputError
 from mlvpt.studies.grid import Job, read_rows, run_grid
+from mlvpt.studies.pairs import reference_pairs
 from mlvpt.studies.tables import study_table
 from mlvpt.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from mlvpt.training.data import load_data
@@ -188,6 +189,10 @@ def ablate(
     tables = []
     for study in chosen:
         jobs = _asked_for(studies[study](base, range(seeds), Path(out)), only)
+        if base.data.name != "scenes" and study not in ("pooling", "lr_sweep"):
+            pairs = reference_pairs(reference_run(base, Path(out)), Path(out) / "pairs.json")
+            named = tuple((pair["label"], pair["partner"]) for pair in pairs)
+            jobs = [dataclasses.replace(job, pairs=named) for job in jobs]
         if study not in ("pooling", "lr_sweep") and not quiet and not best_lrs(base, Path(out)):
             print(
                 f"{study}: {out} has no sweep of this base, so every method takes the learning "
@@ -328,6 +333,16 @@ def best_thresholds(base: TrainConfig, out: Path) -> dict[str, tuple[float, ...]
         if "thresholds" in row and row["val_mAP"] > best.get(method, {"val_mAP": -1})["val_mAP"]:
             best[method] = row
     return {method: tuple(row["thresholds"]) for method, row in best.items()}
+
+
+def reference_run(base: TrainConfig, out: Path) -> TrainConfig:
+    """The run whose model names the biased pairs: a linear probe at its best rate, seed 0.
+
+    It holds half of the training images out: with fewer, few pairs have images enough.
+    """
+    rate = best_lrs(base, out).get("linear_probe", base.optim.lr)
+    changes = {"model.method": "linear_probe", "optim.lr": rate, "optim.seed": 0}
+    return change(base, {**changes, "data.val_fraction": 0.5})
 
 
 def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:

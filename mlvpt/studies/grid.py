@@ -23,10 +23,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.training.checkpoint import run_lock
 from mlvpt.training.config import EXECUTION, RENAMED, TrainConfig, flatten
-from mlvpt.training.interrupts import Stopped
 from mlvpt.training.record import make_record
 
 
@@ -39,12 +38,14 @@ class Job:
         config: what is trained; the seed is in it.
         prune: train, prune and rewind, train again (E2VPT).
         thresholds: (K,) tuned on validation images by another run, for a run that trains on them.
+        pairs: (label, partner) names on which co-occurrence is measured, see studies/pairs.py.
     """
 
     variant: str
     config: TrainConfig
     prune: bool = False
     thresholds: tuple[float, ...] | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
 
     @property
     def seed(self) -> int:
@@ -257,7 +258,7 @@ def make_run(job: Job) -> dict[str, Any]:
             config = dataclasses.replace(config, model=start)
         summary = train(config, Path(folder) / "run", progress=False)
         model = load_model(Path(folder) / "run").to(device)
-        found = measure(Path(folder) / "run", config, summary, job.thresholds)
+        found = measure(Path(folder) / "run", config, summary, job.thresholds, job.pairs)
     results = summary.pop("results")
     return {
         **_head(job),

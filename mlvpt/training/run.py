@@ -14,11 +14,12 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.images import train_transform
 from mlvpt.training import checkpoint
 from mlvpt.training.build import build_groups, build_loss, build_model
 from mlvpt.training.config import OptimConfig, TrainConfig
+from mlvpt.training.console import Progress, StopSignals
 from mlvpt.training.data import (
     AugmentedImages,
     EpochBatches,
@@ -29,8 +30,6 @@ from mlvpt.training.data import (
 )
 from mlvpt.training.ema import EMA
 from mlvpt.training.folder import RunFolder
-from mlvpt.training.interrupts import Stopped, StopSignals
-from mlvpt.training.progress import Progress
 from mlvpt.training.tokens import kept
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tiny_runs import ROOT, options_of, tiny_settings
@@ -47,6 +48,9 @@ def test_every_command_has_help(command, capsys):
             "unknown setting 'optim.epoch': did you mean 'optim.epochs'?",
         ),
         (["train", "--optim.epochs", "many"], "optim.epochs"),
+        (["train", "--loss.kind", "al"], "loss.kind: choose one of asl, bce, focal; got al"),
+        (["train", "--quite"], "unknown option '--quite': did you mean '--quiet'?"),
+        (["evaluate", "run", "--job", "file"], "did you mean '--json'?"),
         (["train", "--recipe", "nonsense"], "no recipe 'nonsense'"),
         (["train", "--resume", "nowhere"], "nowhere holds no run"),
         (["train", "--resume", "a", "--recipe", "b"], "drop --recipe"),
@@ -95,8 +99,7 @@ def test_a_device_that_is_not_there_is_refused(device, tiny_run, capsys):
 
 @pytest.mark.parametrize("option", [("--batch-size", "0"), ("--workers", "-1")])
 def test_numbers_that_count_nothing_are_refused(option, tiny_run, capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["evaluate", str(tiny_run), *option])
+    assert cli.main(["evaluate", str(tiny_run), *option]) == 2
     assert "a whole number of" in capsys.readouterr().err
 
 
@@ -115,6 +118,18 @@ def test_validation_images_of_changed_data_are_not_evaluated(tiny_csv, tiny_run,
     assert cli.main([*words, "val"]) == 2
     assert "the data changed" in capsys.readouterr().err
     assert cli.main([*words, "test"]) == 0
+
+
+def test_study_of_an_own_recipe_goes_to_a_folder_of_its_name(tiny_csv, tmp_path, monkeypatch):
+    recipe = tmp_path / "elsewhere" / "my.yaml"
+    recipe.parent.mkdir()
+    recipe.write_text(json.dumps(tiny_settings(tiny_csv)))
+    asked = []
+    monkeypatch.setattr(
+        "mlvpt.studies.ablations.ablate", lambda *_, **how: asked.append(how["out"])
+    )
+    assert cli.main(["ablate", "baselines", "--recipe", str(recipe)]) == 0
+    assert asked == [Path("results/my")]
 
 
 def test_bug_keeps_its_traceback(monkeypatch):

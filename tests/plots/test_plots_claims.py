@@ -36,10 +36,12 @@ def dots(ax, filled):
     ]
 
 
-def test_filled_dots_are_cooccur_ap_and_hollow_ones_exclusive_ap():
+@pytest.mark.parametrize("matched", [False, True])
+def test_filled_dots_are_cooccur_ap_and_hollow_ones_exclusive_ap(matched):
     found = measured(1)
-    ax = exclusive_cooccur_dumbbells({"ML-VPT": found})
+    ax = exclusive_cooccur_dumbbells({"ML-VPT": found}, matched=matched)
     for filled, name in ((True, "cooccur_AP"), (False, "exclusive_AP")):
+        name += "_matched" * matched
         expected = [100 * values[name] for values in (*found["pairs"], found)]
         assert [x for x, _ in dots(ax, filled)] == pytest.approx(expected)
 

@@ -19,7 +19,7 @@ from mlvpt import results
 from mlvpt.baselines import BASELINES
 from mlvpt.cli import main as cli
 from mlvpt.datasets.scenes import SPLIT_SIZES
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.studies import ablations, grid
 from mlvpt.studies.ablations import (
     ABLATIONS,
@@ -30,7 +30,9 @@ from mlvpt.studies.ablations import (
     baseline_jobs,
     best_lrs,
     best_pool,
+    block_jobs,
     change,
+    group_jobs,
     pooling_jobs,
     scenes_base,
     strength_jobs,
@@ -38,11 +40,11 @@ from mlvpt.studies.ablations import (
 )
 from mlvpt.studies.grid import Job, make_run, read_rows, run_grid
 from mlvpt.studies.measures import look_alike_confusion
+from mlvpt.studies.pairs import reference_pairs
 from mlvpt.studies.statistics import mean_std, paired_test, summarise
 from mlvpt.studies.tables import results_table
 from mlvpt.training import recipes
 from mlvpt.training.config import TrainConfig
-from mlvpt.training.interrupts import Stopped
 
 
 def tiny_base() -> TrainConfig:
@@ -286,7 +288,8 @@ def test_another_base_needs_a_folder_of_its_own(recipe, pool, tmp_path, monkeypa
     assert cli.main([*words, "--optim.epochs", "2"]) == 2
     assert "have another optim.epochs: name a folder for yours" in capsys.readouterr().err
     assert pool.made == []
-    monkeypatch.setattr(ablations, "_check_once", lambda _: None)  # there is no data here
+    for reader in ("_check_once", "reference_pairs"):  # there is no data here
+        monkeypatch.setattr(ablations, reader, lambda *_: [])
     assert cli.main([*words, "--data.root", "here"]) == (0 if recipe else 2)
     assert cli.main([*words, "--optim.workers", "2"]) == 0
 
@@ -324,7 +327,7 @@ def test_a_worker_that_is_told_to_stop_begins_no_other_job(tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
         "from mlvpt.studies import grid\n"
-        "from mlvpt.training.interrupts import Stopped\n"
+        "from mlvpt.errors import Stopped\n"
         "def stopped(job):\n"
         "    raise Stopped('by SIGTERM', 143)\n"
         "grid.make_run = stopped\n"
@@ -558,3 +561,46 @@ def test_rows_recorded_when_tau_was_called_root_are_found(name):
             section, setting = key.split(".")
             values.setdefault(section, {})[setting] = value
         assert Job(name, recipes.from_dict(values)).key == row["key"]
+
+
+def test_biased_pairs_are_made_once_and_measured_on_every_final_run(small_splits, tmp_path):
+    pairs = reference_pairs(tiny_base(), tmp_path / "pairs.json")
+    assert reference_pairs(tiny_base(), tmp_path / "pairs.json") == pairs
+    named = tuple((pair["label"], pair["partner"]) for pair in pairs)
+    found = make_run(Job("mlvpt", tiny_base(), pairs=named))["test_pairs"]
+    assert len(found["AP_matched_difference_by_pair"]) == len(pairs)
+    low, high = found["FPR_difference_interval"]
+    assert low <= found["FPR_difference"] <= high
+
+
+def test_final_runs_on_photographs_take_rate_and_thresholds_of_the_sweep(tmp_path):
+    base = change(tiny_base(), {"data.name": "manifest", "data.root": "mine.csv"})
+    for job in sweep_jobs(base, [0], tmp_path):
+        value = 0.9 if job.variant == "mlvpt, 0.02" else 0.5
+        row = fake_row(job, val_mAP=value, thresholds=[value] * 10)
+        grid._append(tmp_path / "lr_sweep.jsonl", row)
+    (job,) = [j for j in baseline_jobs(base, [3], tmp_path) if j.variant == "mlvpt"]
+    assert job.config.optim.lr == 0.02
+    assert job.config.data.hold_out is False
+    assert job.thresholds == (0.9,) * 10
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_group_study_compares_equal_numbers_of_prompts(n, tmp_path):
+    by_source = {}
+    for job in group_jobs(scenes_base(), [0], tmp_path):
+        source, number = job.variant.split(", ")
+        if int(number) == n:
+            model = job.config.model
+            groups = 1 if source == "single" else model.n_groups
+            by_source[source] = groups * model.experts_per_group
+    assert set(by_source) == {"labels", "random", "kmeans", "single"}
+    assert len(set(by_source.values())) == 1
+
+
+def test_the_block_study_keeps_tokens_only_where_blocks_are_frozen(tmp_path):
+    base = change(scenes_base(), {"data.token_cache": "tokens"})
+    kept = {
+        j.config.model.depth: j.config.data.token_cache for j in block_jobs(base, [0], tmp_path)
+    }
+    assert kept == {1: "tokens", 3: "tokens", 6: "tokens", "deep": None}

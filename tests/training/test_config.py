@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from mlvpt.cli.options import OPTIONS, parse
 from mlvpt.errors import InputError
 from mlvpt.training import recipes
 from mlvpt.training.config import (
@@ -76,6 +77,24 @@ def test_unusable_value_is_refused_by_name(values, named):
         recipes.from_dict(values)
 
 
+def test_root_of_version_0_1_is_read_as_tau_from_files_and_from_the_command_line(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model": {"root": 3.0}}))
+    assert recipes.load(path).model.tau == 3.0
+    for words in (["--model.root", "1"], ["--model.root=1"], ["--model.tau", "1"]):
+        assert parse(["train", *words], dict.fromkeys(OPTIONS, "")).settings == {"model.tau": 1.0}
+    assert parse(["train", "--model.tau", "[2, 3]"], dict.fromkeys(OPTIONS, "")).settings[
+        "model.tau"
+    ] == [2.0, 3.0]
+    assert "root" not in recipes.to_dict(recipes.load(path))["model"]
+
+
+@pytest.mark.parametrize("tau", [0, [1.0], [1.0, 2.0, 3.0], [1.0, -1.0], float("inf")])
+def test_a_tau_that_is_no_positive_number_or_pair_is_refused_by_name(tau):
+    with pytest.raises(InputError, match=r"model\.tau must be positive, or a pair"):
+        recipes.from_dict({"model": {"tau": tau}})
+
+
 def test_yaml_number_without_a_point_is_a_number(tmp_path):
     # YAML 1.1 reads 5e-4 as text
     (tmp_path / "own.yaml").write_text("optim: {lr: 5e-4}\n")
@@ -92,6 +111,25 @@ def test_file_that_holds_no_settings_is_refused(tmp_path, text):
 def test_missing_configuration_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no configuration file .*absent\.yaml"):
         recipes.load(tmp_path / "absent.yaml")
+
+
+def test_recipe_with_a_base_holds_only_what_differs(tmp_path):
+    (tmp_path / "own.yaml").write_text("base: voc2007_dinov2_s14\noptim: {epochs: 3}\n")
+    own = recipes.load(tmp_path / "own.yaml")
+    base = recipes.load(recipes.recipe_path("voc2007_dinov2_s14"))
+    assert own.optim.epochs == 3
+    assert dataclasses.replace(own.optim, epochs=base.optim.epochs) == base.optim
+    assert (own.data, own.model, own.loss) == (base.data, base.model, base.loss)
+
+
+@pytest.mark.parametrize(
+    ("base", "named"),
+    [("nonsense", "no recipe 'nonsense'"), ("voc2007_dinov2_s14_448", "has a base itself")],
+)
+def test_unusable_base_is_refused_by_name(base, named, tmp_path):
+    (tmp_path / "own.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(InputError, match=named):
+        recipes.load(tmp_path / "own.yaml")
 
 
 def test_unknown_recipe_is_refused():

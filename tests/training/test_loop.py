@@ -10,16 +10,16 @@ import torch
 from accelerate import Accelerator
 from tiny_runs import options_of, start_python, tiny_config, tiny_settings
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, Stopped
 from mlvpt.files import atomic_path
 from mlvpt.training import checkpoint
 from mlvpt.training import loop as training
 from mlvpt.training.build import load_model
 from mlvpt.training.config import OptimConfig
+from mlvpt.training.console import StopSignals
 from mlvpt.training.data import AugmentedImages, EpochBatches
 from mlvpt.training.ema import EMA
 from mlvpt.training.folder import RunFolder
-from mlvpt.training.interrupts import Stopped, StopSignals
 from mlvpt.training.loop import train
 from mlvpt.training.run import make_optimizer, make_schedule, process_state_kept
 
