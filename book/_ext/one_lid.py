@@ -15,9 +15,7 @@ def under_the_lid(app, doctree):
             cell.attributes.pop("hide_mode", None)
             above = _before(cell)
             cell.parent.remove(cell)
-            title = next(
-                (i for i, n in enumerate(lid) if isinstance(n, nodes.rubric)), -1
-            )
+            title = next((i for i, n in enumerate(lid) if isinstance(n, nodes.rubric)), -1)
             lid.insert(title + 1, cell)
             cell = above
 
