@@ -189,6 +189,7 @@ def test_every_figure_is_seen_in_both_themes(browser, address, page):
     """As many as the notebook draws, wide enough, and on a white ground."""
     cells = json.loads((ROOT / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
     drawn = sum("figure" in cell["metadata"].get("mystnb", {}) for cell in cells)
+    drawn += sum("{figure}" in "".join(cell["source"]) for cell in cells)
     width(browser, 1280)
     visit(browser, f"{address}/{page}.html")
     for theme in ("light", "dark"):
@@ -268,7 +269,7 @@ def test_copy_button_copies_the_code_of_its_cell(browser, address):
 @needs_book
 def test_folded_cells_and_solutions_open_with_a_click(browser, address):
     width(browser, 1280)
-    visit(browser, f"{address}/{CHAPTER}.html")
+    visit(browser, f"{address}/book/03_prompts.html")
     for kind in ("details.hide", "details.sd-dropdown"):
         assert until(browser, f"document.querySelectorAll('{kind}').length") > 0
         first = f"document.querySelector('{kind}')"
