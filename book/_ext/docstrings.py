@@ -15,7 +15,20 @@ OUTSIDE_CODE = re.compile(r"(`[^`]*`)|([*|])")
 
 
 def process(app, what, name, obj, options, lines):
-    lines[:] = returns_as_field(as_written(lines))
+    lines[:] = returns_as_field(as_written(one_line_each(lines)))
+
+
+def one_line_each(lines: list[str]) -> list[str]:
+    """References on a line each: an indented second line would make a definition of the first."""
+    result, inside = [], False
+    for line in lines:
+        if inside and line.startswith("        "):
+            result[-1] += " " + line.strip()
+            continue
+        if line and not line.startswith(" "):
+            inside = line == "References:"
+        result.append(line)
+    return result
 
 
 def as_written(lines: list[str]) -> list[str]:
@@ -59,7 +72,13 @@ def returns_as_field(lines: list[str]) -> list[str]:
     return result
 
 
+def without_field_numbers(app, what, name, obj, skip, options):
+    """Fields of a NamedTuple: the class's own docstring describes them, Python's only counts."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field") else None
+
+
 def setup(app):
+    app.connect("autodoc-skip-member", without_field_numbers)
     # before napoleon, which listens with the default priority 500
     app.connect("autodoc-process-docstring", process, priority=400)
     return {"parallel_read_safe": True}

@@ -74,7 +74,7 @@ class E2VPT(FrozenPooledClassifier, methods=("e2vpt",)):
         n_prompts: P.
         n_key_values: P_kv, default 5, official code.
         n_segments: S, segments of a prompt, default 16, official code.
-        backbone, class_names, shared (pool and the backbone's source): see
+        backbone, class_names, shared: pool and the backbone's source, see
             `FrozenPooledClassifier`. The paper reads the class token.
 
     Source: Han et al., "E2VPT: An Effective and Efficient Approach for Visual Prompt Tuning",

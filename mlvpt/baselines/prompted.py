@@ -29,7 +29,7 @@ class VPT(FrozenPooledClassifier, methods=("vpt_shallow", "vpt_deep")):
     Args:
         n_prompts: P.
         depth: "deep", "shallow", or the number of last blocks that have prompts.
-        backbone, class_names, shared (pool and the backbone's source): see
+        backbone, class_names, shared: pool and the backbone's source, see
             `FrozenPooledClassifier`. The paper reads the class token.
 
     Source: Jia et al., "Visual Prompt Tuning", ECCV 2022.
@@ -128,7 +128,7 @@ class GateVPT(FrozenPooledClassifier, methods=("gate_vpt",)):
         n_prompts: P.
         gate_init: gates before the sigmoid, at the start. Default -5, official code: the prompts
             reach every block almost as they are.
-        backbone, class_names, shared (pool and the backbone's source): see
+        backbone, class_names, shared: pool and the backbone's source, see
             `FrozenPooledClassifier`.
 
     Source: Yoo et al., "Improving Visual Prompt Tuning for Self-supervised Vision Transformers",

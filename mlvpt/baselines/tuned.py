@@ -52,7 +52,7 @@ class LoRA(TunedPooledClassifier, methods=("lora",)):
     Args:
         rank: r. Default 8, ours.
         alpha: scale of the update. Default 8: B A itself.
-        backbone, class_names, shared (pool and the backbone's source): see
+        backbone, class_names, shared: pool and the backbone's source, see
             `FrozenPooledClassifier`.
 
     Raises:

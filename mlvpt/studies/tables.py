@@ -1,16 +1,20 @@
-"""Tables of results: aligned for a terminal, in Markdown for the README.
+"""Tables of results: aligned for a terminal, in Markdown for the README, in pandas for a notebook.
 
-`python -m mlvpt.studies.tables` (or `make tables`) writes the README's tables anew between their
-markers, results from the records and recipes from their files; tests/book/test_readme.py checks
-that they are up to date.
+`python -m mlvpt.studies.tables` (or `make tables`), in a copy of the repository, writes anew what
+is made from other files: between their markers the table of results in README.md and that of
+recipes in book/recipes.md, and the README's picture from the output of the book's first page.
+tests/book checks that they are up to date.
 """
 
+import base64
+import json
 import math
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas
 
 from mlvpt.results import load
 from mlvpt.studies.statistics import summarise
@@ -65,6 +69,21 @@ def results_table(lines: Sequence[dict[str, Any]]) -> str:
     Differences from the base (Δ) are followed by the p value of the paired t-test, which one seed
     does not have.
     """
+    return layout(_results(lines))
+
+
+def results_frame(lines: Sequence[dict[str, Any]]) -> pandas.DataFrame:
+    """The table of `results_table` as a pandas DataFrame of text, for a notebook.
+
+    The index has the variants; the columns are those of `results_table`.
+    """
+    head, *rows = _results(lines)
+    frame = pandas.DataFrame(rows, columns=head).set_index(head[0])
+    return frame.rename_axis(None)
+
+
+def _results(lines: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Head and lines of `results_table`."""
     measures = {"val": "val_mAP", "test": "test_mAP", "shifted": "test_shifted_mAP", "drop": "drop"}
     columns = {n: key for n, key in measures.items() if any(key in line for line in lines)}
     compared = {
@@ -79,7 +98,7 @@ def results_table(lines: Sequence[dict[str, Any]]) -> str:
         cells += [_percent(line, key) for key in columns.values()]
         cells += [_difference(line.get(key)) for key in compared.values()]
         table.append([*cells, f"{line['seconds']:.0f} s"])
-    return layout(table)
+    return table
 
 
 def study_table(rows: Sequence[dict[str, Any]], base: str | None = None) -> str:
@@ -184,14 +203,22 @@ def recipes_table() -> str:
     return layout(table, markdown=True, words=(0, 1, 3))
 
 
-def with_tables(readme: str) -> str:
-    """The README's text with today's tables between its markers."""
+def with_tables(text: str) -> str:
+    """A page's text with today's tables between its markers, those of them that it has."""
     for name, table in {"results": methods_table, "recipes": recipes_table}.items():
         start, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        head, _, rest = readme.partition(start)
-        tail = rest.partition(end)[2]
-        readme = f"{head}{start}\n{table()}\n{end}{tail}"
-    return readme
+        if start in text:
+            head, _, rest = text.partition(start)
+            text = f"{head}{start}\n{table()}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def first_picture(book: str | Path = "book") -> bytes:
+    """The PNG that the book's first page draws of the painted-over scenes."""
+    page = json.loads((Path(book) / "intro.ipynb").read_text(encoding="utf-8"))
+    (cell,) = (cell for cell in page["cells"] if cell["id"] == "cell-10-picture")
+    (image,) = (out["data"]["image/png"] for out in cell["outputs"])
+    return base64.b64decode("".join(image))
 
 
 def _percent(line: dict[str, Any], measure: str) -> str:
@@ -211,5 +238,6 @@ def _difference(found: dict[str, Any] | None) -> str:
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
-    path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in (Path("README.md"), Path("book/recipes.md")):
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
+    Path("book/_static/erased.png").write_bytes(first_picture())

@@ -58,7 +58,7 @@ class Position:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The line of the best epoch so far; of equals, the first."""
+        """Line of the best epoch so far; of equals, the first."""
         return max(self.history, key=lambda line: line["val_mAP"], default=None)
 
 
@@ -144,7 +144,7 @@ class Run:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The line of the epoch to keep: best on val, or the last where val is trained on."""
+        """Line of the epoch to keep, the best on val, or the last where val is trained on."""
         if self.config.data.hold_out:
             return self.position.best
         return self.position.history[-1] if self.position.history else None

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mlvpt.studies.tables import first_picture
+
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
@@ -76,7 +78,7 @@ def problems(notebook):
         described = cell["metadata"].get("mystnb", {})
         if "figure" in described and not has_image(cell):
             found.append(f"{where} should show a figure, and shows none")
-        if has_image(cell):
+        if has_image(cell) and "remove-cell" not in tags(cell):
             if not described.get("image", {}).get("alt"):
                 found.append(f"{where} draws a figure without alt text")
             figure = described.get("figure", {})
@@ -95,7 +97,23 @@ def test_first_cell_installs_the_package_if_it_is_missing(path):
     first = cells(load(path), "code")[0]
     assert 'find_spec("mlvpt") is None' in source(first)
     assert "git+https://github.com/mlvpt/mlvpt" in source(first)
-    assert {"hide-input", "nbval-ignore-output"} <= tags(first)
+    assert {"remove-cell", "nbval-ignore-output"} <= tags(first)
+
+
+@each_notebook
+def test_asserts_and_the_installer_are_not_on_the_page(path):
+    """A page shows no assert outside of functions and loops; nbval runs those in hidden cells."""
+    shown = [
+        source(cell)
+        for cell in cells(load(path), "code")
+        if not {"remove-cell", "nbval-skip"} & tags(cell)
+    ]
+    assert [text for text in shown if re.search(r"^assert ", text, flags=re.MULTILINE)] == []
+
+
+def test_the_first_picture_is_the_one_that_the_intro_draws():
+    """`_static/erased.png`, on page one and in the README, is written by `make tables`."""
+    assert (BOOK / "_static" / "erased.png").read_bytes() == first_picture()
 
 
 @each_notebook
@@ -146,9 +164,13 @@ def test_no_function_is_defined_in_two_notebooks():
 
 def test_every_page_is_in_the_table_of_contents_and_exists():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    listed = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
-    pages = [p for p in BOOK.iterdir() if p.suffix in (".ipynb", ".md")]
-    assert sorted(listed) == sorted(f"book/{path.stem}" for path in pages)
+    listed = [toc["root"]]
+    for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
+        listed += [chapter["file"], *(s["file"] for s in chapter.get("sections", []))]
+    pages = [p for p in BOOK.rglob("*") if p.suffix in (".ipynb", ".md")]
+    pages = [p for p in pages if not any(part.startswith(".") for part in p.parts)]
+    written = (path.relative_to(ROOT).with_suffix("").as_posix() for path in pages)
+    assert sorted(listed) == sorted(written)
 
 
 def test_bibliography_has_at_least_25_works_and_no_key_twice():

@@ -1,6 +1,7 @@
 """The built book in a real browser: run `make book` first. Outside addresses are blocked."""
 
 import functools
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,11 @@ from browsing import HTML, needs_book, served, until, visit, width
 
 ROOT = Path(__file__).parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
+CHAPTERS = [chapter for part in TOC["parts"] for chapter in part["chapters"]]
+PAGES = [TOC["root"]]
+for entry in CHAPTERS:
+    PAGES += [entry["file"], *(section["file"] for section in entry.get("sections", []))]
+NOTEBOOKS = [page for page in PAGES if (ROOT / f"{page}.ipynb").is_file()]
 CHAPTER = "book/02_grouping"
 
 
@@ -55,6 +60,14 @@ def ids_of(page):
 
 
 @needs_book
+def test_every_page_is_built_and_there_are_no_others():
+    built = {file.relative_to(HTML).with_suffix("").as_posix() for file in HTML.rglob("*.html")}
+    pages = {page for page in built if page.startswith("book/")}
+    assert len(PAGES) == len(set(PAGES)) >= 20
+    assert pages == set(PAGES)
+
+
+@needs_book
 def test_the_built_book_stays_small():
     assert sum(file.stat().st_size for file in HTML.rglob("*")) < 25_000_000
 
@@ -88,6 +101,71 @@ def test_page_opens_without_console_error_and_without_scrolling_sideways(browser
     for pixels in (1280, 390):
         width(browser, pixels)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= pixels
+
+
+@needs_book
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_every_formula_is_typeset_without_a_network(browser, address, page):
+    width(browser, 1280)
+    visit(browser, f"{address}/{page}.html")
+    formulas = "[...document.querySelectorAll('article .math')]"
+    n_formulas = browser.execute_script(f"return {formulas}.length")
+    assert n_formulas > 0 or page == TOC["root"]
+    if n_formulas:
+        until(browser, "document.querySelectorAll('article mjx-container').length")
+        until(browser, f"{formulas}.every(f => f.querySelector('mjx-container'))")
+        assert browser.execute_script("return document.querySelectorAll('mjx-merror').length") == 0
+
+
+@needs_book
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_every_figure_is_seen_in_both_themes(browser, address, page):
+    """As many as the notebook draws, wide enough, and on a white ground."""
+    cells = json.loads((ROOT / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+    drawn = sum("figure" in cell["metadata"].get("mystnb", {}) for cell in cells)
+    drawn += sum("{figure}" in "".join(cell["source"]) for cell in cells)
+    width(browser, 1280)
+    visit(browser, f"{address}/{page}.html")
+    for theme in ("light", "dark"):
+        browser.execute_script(f"document.documentElement.dataset.theme = '{theme}'")
+        figures = browser.execute_script(
+            "return [...document.querySelectorAll('article figure .cell_output img, "
+            "article figure img')].map(i => [i.getBoundingClientRect().width, "
+            "getComputedStyle(i).visibility, getComputedStyle(i).backgroundColor])"
+        )
+        assert len(figures) == drawn
+        for wide, visibility, ground in figures:
+            assert wide > 150
+            assert visibility == "visible"
+            assert theme == "light" or ground == "rgb(255, 255, 255)"
+
+
+@needs_book
+@pytest.mark.parametrize("page", PAGES)
+def test_no_line_of_code_is_cut_at_1280_pixels(browser, address, page):
+    width(browser, 1280)
+    visit(browser, f"{address}/{page}.html")
+    cut = browser.execute_script(
+        "return [...document.querySelectorAll('article pre')]"
+        ".filter(p => p.clientWidth && p.scrollWidth > p.clientWidth + 1)"
+        ".map(p => p.innerText.slice(0, 60))"
+    )
+    assert cut == []
+
+
+@needs_book
+def test_a_tap_on_a_figure_shows_it_large(browser, address):
+    width(browser, 390)
+    visit(browser, f"{address}/{CHAPTER}.html")
+    small = browser.execute_script(
+        "const i = document.querySelector('article figure img'); i.click();"
+        "return i.getBoundingClientRect().width"
+    )
+    shown = "document.querySelector('dialog.zoomed[open] img')"
+    until(browser, f"{shown} !== null")
+    assert browser.execute_script(f"return {shown}.getBoundingClientRect().width") > 1.5 * small
+    browser.execute_script(f"{shown}.click()")
+    until(browser, f"{shown} === null")
 
 
 @needs_book
@@ -125,7 +203,7 @@ def test_copy_button_copies_the_code_of_its_cell(browser, address):
 @needs_book
 def test_folded_cells_and_solutions_open_with_a_click(browser, address):
     width(browser, 1280)
-    visit(browser, f"{address}/{CHAPTER}.html")
+    visit(browser, f"{address}/book/03_prompts.html")
     for kind in ("details.hide", "details.sd-dropdown"):
         assert until(browser, f"document.querySelectorAll('{kind}').length") > 0
         first = f"document.querySelector('{kind}')"

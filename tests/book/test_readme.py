@@ -11,21 +11,33 @@ from mlvpt.training.recipes import recipe_names
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPES = (ROOT / "book" / "recipes.md").read_text(encoding="utf-8")
 
 
 def test_tables_are_those_generated_from_the_records_and_recipes():
     assert with_tables(README) == README
+    assert with_tables(RECIPES) == RECIPES
+    assert "<!-- results:begin -->" in README
+    assert "<!-- recipes:begin -->" in RECIPES
 
 
 def test_every_recipe_is_listed_with_its_command():
     for name in recipe_names():
-        assert f"mlvpt train --recipe {name} --data.root DIR" in README
+        assert f"mlvpt train --recipe {name} --data.root DIR" in RECIPES
 
 
 def test_every_command_in_the_readme_exists():
-    used = set(re.findall(r"(?:^|`)mlvpt ([a-z]+)", README, flags=re.MULTILINE))
+    used = set(re.findall(r"(?:^|`)mlvpt ([a-z]+)", README + RECIPES, flags=re.MULTILINE))
     assert used
     assert used <= set(COMMANDS)
+
+
+def test_readme_begins_with_a_picture_and_is_short():
+    """A newcomer reads it in two minutes: 1,000 words, code and tables left out."""
+    assert re.match(r"# mlvpt\n\n!\[[^\]]{40,}\]\(([\w/.]+)\)", README)
+    assert (ROOT / re.search(r"\]\(([\w/.]+png)\)", README)[1]).is_file()
+    prose = re.sub(r"```.*?```|^\|.*?$", "", README, flags=re.DOTALL | re.MULTILINE)
+    assert len(prose.split()) < 1000
 
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "results/README.md"])
