@@ -15,9 +15,6 @@ from numpy.typing import ArrayLike
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, write_json
 
-# how a file holds label groups, see files.check_schema
-GROUPS = {"n_groups": int, "co": [int], "dc": [int], "class_names?": (None, [str])}
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelGroups:
@@ -113,7 +110,7 @@ class LabelGroups:
         Raises:
             InputError: the file is missing, incomplete, or holds no label groups.
         """
-        content = read_json(path, "the label groups", GROUPS)
+        content = read_json(path, "the label groups")  # often one's own: from_dict has the words
         try:
             return cls.from_dict(content)
         except InputError as error:

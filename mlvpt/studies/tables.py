@@ -169,11 +169,11 @@ def photographs_table() -> str:
     return layout(table, markdown=True)
 
 
-def groups_table(name: str) -> str:
+def groups_table(name: str = "clothing_deit_tiny") -> str:
     """What decides which classes share a group against the number of groups: Markdown, test mAP.
 
     Args:
-        name: folder of the records, such as "voc2007_deit_tiny".
+        name: folder of the records.
     """
     lines = {line["variant"]: line for line in summarise(_recorded(name, "groups"), None, FINAL)}
     numbers = sorted({int(variant.split(", ")[1]) for variant in lines})
@@ -205,7 +205,13 @@ def recipes_table() -> str:
 
 def with_tables(text: str) -> str:
     """A page's text with today's tables between its markers, those of them that it has."""
-    for name, table in {"results": methods_table, "recipes": recipes_table}.items():
+    tables = {
+        "results": methods_table,
+        "photographs": photographs_table,
+        "groups": groups_table,
+        "recipes": recipes_table,
+    }
+    for name, table in tables.items():
         start, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         if start in text:
             head, _, rest = text.partition(start)

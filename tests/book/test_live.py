@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,14 @@ def bars(browser):
     return np.array([[int(text.rstrip("%")) for text in row] for row in shown])
 
 
+def moved(browser, before, seconds=20):
+    """How far the bars have moved from `before`, in points; waits until it is more than 20."""
+    end = time.monotonic() + seconds
+    while (distance := np.abs(bars(browser) - before).max()) <= 20 and time.monotonic() < end:
+        time.sleep(0.05)
+    return distance
+
+
 def texts(browser, selector):
     return browser.execute_script(
         "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
@@ -301,7 +310,7 @@ def test_dragging_a_digit_changes_the_bars_and_undo_takes_it_back(browser, addre
     open_figures(browser, address, pixels=pixels)
     before = bars(browser)
     drag(browser, item(browser, 2), 60, 90)
-    assert np.abs(bars(browser) - before).max() > 20
+    assert moved(browser, before) > 20
     click(browser, ".live-tools button", "Undo")
     np.testing.assert_array_equal(bars(browser), before)
     assert severe(browser) == []
@@ -324,7 +333,7 @@ def test_a_finger_drags_a_digit_on_a_small_screen(browser, address):
     ):
         event = {"type": kind, "touchPoints": points}
         browser.execute_cdp_cmd("Input.dispatchTouchEvent", event)
-    assert np.abs(bars(browser) - before).max() > 20
+    assert moved(browser, before) > 20
     assert browser.execute_script("return scrollY") == top
 
 
