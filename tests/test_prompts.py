@@ -12,6 +12,7 @@ from timm.models.vision_transformer import (
 )
 from tiny_vits import tiny_vit
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mlvpt import prefix
 from mlvpt.errors import InputError
@@ -211,14 +212,25 @@ def test_a_block_that_fails_or_differs_is_left_to_autograd_with_one_line(
     name, replacement, monkeypatch, caplog
 ):
     vit = tiny_vit()
-    model, images = PromptedViT(vit, 5, norm_output=True), images_for(vit)
+    images = images_for(vit)
     monkeypatch.setattr(prefix, name, replacement)
     with caplog.at_level("WARNING"):
+        model = PromptedViT(vit, 5, norm_output=True)
         (fast, fast_grad), (plain, plain_grad) = both_forms(model, images)
     torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(fast_grad, plain_grad, rtol=1e-4, atol=1e-5)
     assert len(caplog.messages) == 1
     assert "The block written by hand cannot run here" in caplog.text
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_block_written_by_hand_is_used_and_counted_under_a_flop_counter():
+    vit = tiny_vit()
+    model, images = PromptedViT(vit, 5), images_for(vit)
+    with FlopCounterMode(display=False) as counter:
+        model(images)
+    assert prefix.hand_equals_autograd()
+    assert counter.get_total_flops() > 0
 
 
 @pytest.mark.usefixtures("unchecked")
