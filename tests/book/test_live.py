@@ -303,6 +303,15 @@ def drag(browser, element, x, y):
     chain = ActionChains(browser, duration=50).click_and_hold(element)
     chain.move_by_offset(x // 2, y // 2).move_by_offset(x - x // 2, y - y // 2)
     chain.release().perform()
+    frames(browser)
+
+
+def frames(browser):
+    """Wait for two frames: a pointer's last move reaches the scene in the next one."""
+    browser.execute_async_script(
+        "const done = arguments[0];"
+        "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)))"
+    )
 
 
 @pytest.mark.parametrize("pixels", [1280, 390])
@@ -333,6 +342,7 @@ def test_a_finger_drags_a_digit_on_a_small_screen(browser, address):
     ):
         event = {"type": kind, "touchPoints": points}
         browser.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+    frames(browser)
     assert moved(browser, before) > 20
     assert browser.execute_script("return scrollY") == top
 
@@ -340,6 +350,7 @@ def test_a_finger_drags_a_digit_on_a_small_screen(browser, address):
 def test_a_digit_dragged_off_the_scene_is_gone(browser, address):
     open_figures(browser, address)
     drag(browser, item(browser, 2), 0, -450)
+    until(browser, "document.querySelectorAll('.live-item').length === 3")
     assert bars(browser)[0].tolist() == [10, 4]
     assert set(texts(browser, ".live-present .live-name")) == {"1", "3", "4"}
 

@@ -48,11 +48,12 @@ export async function draw({ model, el, base }) {
   const spoken = h("p.live-spoken", { role: "status" });
   const speed = h("p.live-speed");
   const tools = createTools();
-  const request = newestOnly(engine.run, (next) => {
+  const ask = (question) => engine.run(question.pixels);
+  const request = newestOnly(ask, (next, question) => {
     answer = next;
     refresh();
     clock(answer.milliseconds);
-    model.set("answer", { ...answer, scene: encode(scene) });
+    model.set("answer", { ...answer, scene: question.scene }); // not the scene of this moment
     model.save_changes?.();
   });
 
@@ -101,7 +102,7 @@ export async function draw({ model, el, base }) {
     pixels = stage.update(scene, selected);
     tools.update();
     model.set("scene", encode(scene));
-    request(pixels);
+    request({ pixels, scene: model.get("scene") });
   }
 
   /** The median of the last passes; the first ones, before the browser has compiled, do not count. */
