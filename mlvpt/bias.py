@@ -30,7 +30,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -40,7 +40,7 @@ from scipy import sparse
 
 from mlvpt.errors import InputError
 from mlvpt.labels import check_class_names, check_probabilities, check_scores, check_threshold
-from mlvpt.metrics import BOOTSTRAP_ENTRIES, average_precision
+from mlvpt.metrics import average_precision, bootstrap_weights
 
 __all__ = [
     "biased_pairs",
@@ -257,7 +257,8 @@ def exclusive_and_cooccur_ap(
     points = resampled_ap(np.ones((len(targets), 1)))[:, :, 0]
     points[:, :2] = np.stack([average_precision(each, scores[:, labels]) for each in problems], 1)
     points[(there == 0).sum(axis=0) == 0] = np.nan  # nothing to rank the positives above
-    batches = [resampled_ap(weights) for weights in _resamples(len(targets), n_resamples, seed)]
+    drawn = bootstrap_weights(len(targets), n_resamples, seed)
+    batches = [resampled_ap(np.ascontiguousarray(weights.T)) for weights in drawn]
     resampled = np.concatenate([np.empty((len(pairs), 4, 0)), *batches], axis=2)
     counts = {
         "n_cooccur": (problems[0] == 1).sum(axis=0),
@@ -355,7 +356,8 @@ def conditional_rates(
 
     n_hits, n_images = hits.sum(axis=0), kinds.sum(axis=0)
     points = np.where(n_images > 0, n_hits / np.maximum(n_images, 1), np.nan)  # (P, 4)
-    batches = [rates(weights) for weights in _resamples(len(targets), n_resamples, seed)]
+    drawn = bootstrap_weights(len(targets), n_resamples, seed)
+    batches = [rates(np.ascontiguousarray(weights.T)) for weights in drawn]
     resampled = np.concatenate([np.empty((len(pairs), 4, 0)), *batches], axis=2)
     names = ("n_both", "n_label_only", "n_partner_only", "n_neither")
     counts = dict(zip(names, n_images.T, strict=True))
@@ -441,19 +443,6 @@ def _check_pairs(pairs: Sequence[Any], n_classes: int) -> list[Pair]:
 def _check_bootstrap(n_resamples: int, confidence: float) -> None:
     if not 0 < confidence < 1 or n_resamples < 0:
         raise InputError("confidence must lie between 0 and 1, and n_resamples be 0 or more.")
-
-
-def _resamples(n_images: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Batches (N, r) of float32: how often each image is drawn in each of r resamples.
-
-    The resamples are those of `metrics.bootstrap_map`, and the same for any size of a batch.
-    """
-    rng = np.random.default_rng(seed)
-    batch = max(1, BOOTSTRAP_ENTRIES // n_images)
-    chance = np.full(n_images, 1 / n_images)
-    for start in range(0, n_resamples, batch):
-        drawn = rng.multinomial(n_images, chance, size=min(batch, n_resamples - start))
-        yield np.ascontiguousarray(drawn.T, dtype=np.float32)
 
 
 def _weighted_average_precision(

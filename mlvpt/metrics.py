@@ -22,7 +22,7 @@ Targets are 1 (present), 0 (absent) and -1 (unknown: the entry is left out of ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -276,17 +276,24 @@ def bootstrap_map(
         raise InputError("No class has a positive label: there is nothing to measure.")
     if not 0 < confidence < 1 or n_resamples < 1:
         raise InputError("confidence must lie between 0 and 1, and n_resamples be at least 1.")
-    n_images = len(targets)
-    rng = np.random.default_rng(seed)
-    batch = max(1, BOOTSTRAP_ENTRIES // n_images)
-    maps = []
-    for start in range(0, n_resamples, batch):
-        size = min(batch, n_resamples - start)
-        weights = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=size)
-        maps.append(_weighted_map(targets, scores, weights.astype(np.float32)))
+    batches = bootstrap_weights(len(targets), n_resamples, seed)
+    maps = [_weighted_map(targets, scores, weights) for weights in batches]
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(np.concatenate(maps), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def bootstrap_weights(n_images: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Batches (r, N) of float32: how often each image is drawn in each of r resamples.
+
+    The resamples are the same for any size of a batch.
+    """
+    rng = np.random.default_rng(seed)
+    batch = max(1, BOOTSTRAP_ENTRIES // n_images)
+    chance = np.full(n_images, 1 / n_images)
+    for start in range(0, n_resamples, batch):
+        drawn = rng.multinomial(n_images, chance, size=min(batch, n_resamples - start))
+        yield drawn.astype(np.float32)
 
 
 def induced_false_positives(

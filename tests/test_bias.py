@@ -375,7 +375,7 @@ def test_the_same_seed_gives_the_same_intervals_and_another_seed_others():
 def test_intervals_do_not_depend_on_the_size_of_a_batch(monkeypatch):
     targets, probabilities = random_case(13)
     whole = claim(targets, probabilities, PAIRS, n_resamples=50)
-    monkeypatch.setattr("mlvpt.bias.BOOTSTRAP_ENTRIES", 7 * 300)
+    monkeypatch.setattr("mlvpt.metrics.BOOTSTRAP_ENTRIES", 7 * 300)
     assert claim(targets, probabilities, PAIRS, n_resamples=50) == whole
 
 

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from mlvpt.baselines import VPT
 from mlvpt.errors import InputError
-from mlvpt.files import atomic_path, write_json
+from mlvpt.files import write_bytes, write_json
 from mlvpt.model import MLVPT
 from mlvpt.prefix import prefix_keys_and_values, project_heads
-from mlvpt.prompts import PromptedViT
 
 VERSION = 1  # of the file's format; vit.js refuses another
 TOLERANCE = 1e-2  # largest difference of probabilities that rounding to half precision may make
@@ -87,8 +86,7 @@ def export_web(
         "models": entries,
         "tensors": table,
     }
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(body)
+    write_bytes(path, body)
     write_json(path.with_suffix(".json"), manifest)
     return difference
 
@@ -107,7 +105,7 @@ def _check(model: Any) -> None:
     vit, options = model.vit, model.options
     block = vit.blocks[0]
     plain = (
-        _prompted(model).has_prefix_form
+        model.prompted_vit.has_prefix_form
         and vit.num_prefix_tokens == 1
         and vit.has_class_token
         and isinstance(vit.norm_pre, nn.Identity)
@@ -127,10 +125,6 @@ def _check(model: Any) -> None:
         raise InputError(
             "the web format knows deep prompts and dense gates only: use --format onnx."
         )
-
-
-def _prompted(model: Any) -> PromptedViT:
-    return model.backbone if isinstance(model, MLVPT) else model.prompted
 
 
 def _same_weights(one: nn.Module, other: nn.Module) -> bool:
@@ -167,7 +161,7 @@ def _backbone_tensors(vit: nn.Module) -> dict[str, Tensor]:
 @torch.no_grad()
 def _model_tensors(model: Any) -> dict[str, Tensor]:
     """The trained part, with the prompts of each block as keys and values (P, D)."""
-    prompted = _prompted(model)
+    prompted = model.prompted_vit
     tensors = {}
     for i, (block, prompts) in enumerate(zip(model.vit.blocks, prompted.prompts, strict=True)):
         keys, values = prefix_keys_and_values(block, prompts, None)  # (P, H, d)
@@ -194,7 +188,7 @@ def _model_entry(name: str, model: Any) -> dict[str, Any]:
     return {
         "name": name,
         "method": "mlvpt",
-        "n_prompts": _prompted(model).n_prompts,
+        "n_prompts": model.prompted_vit.n_prompts,
         "experts_per_group": model.options["experts_per_group"],
         "bottleneck": model.options["bottleneck"],
         "isolate_prompts": model.options["isolate_prompts"],

@@ -112,9 +112,7 @@ def train_epoch(run: Run) -> bool:
     """
     accelerator, optim, at = run.accelerator, run.config.optim, run.position
     if at.batch == run.batches.per_epoch:
-        return (
-            False  # resumed after the last step; an empty loader breaks Accelerate in some versions
-        )
+        return False  # resumed after the last step; an empty loader breaks some Accelerates
     run.batches.epoch, run.batches.start = at.epoch, at.batch
     run.wrapped.train()
     began, began_at, stopping = time.perf_counter(), at.batch, False
