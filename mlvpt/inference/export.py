@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlvpt.errors import InputError
 from mlvpt.files import Outputs, read_json, stream_of, write_bytes, write_json
-from mlvpt.inference.web import export_web
+from mlvpt.inference.web import WEB_FORMAT, export_web
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "web": ".bin"}
 TOLERANCE = 1e-4  # largest difference of probabilities between the file and the eager model
@@ -51,12 +51,12 @@ def export_model(model: Any, path: str | Path, format: str = "onnx") -> float:
             1e-2, half precision), or another file where the description goes.
     """
     check_format(format)
-    if format == "web":
-        return export_web([model], path)
     path = Path(path)
     outputs = Outputs()
     outputs.add(path, "the file")
     outputs.add(about_path(path), "its description", own=is_about)
+    if format == "web":
+        return export_web([model], path)
     module = Probabilities(model).cpu().eval()
     height, width = model.image_size
     example = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
@@ -96,8 +96,11 @@ def about_path(path: str | Path) -> Path | None:
 def is_about(path: str | Path) -> bool:
     """Whether a file is the description of an exported model, and may be replaced by another."""
     schema = {"class_names": [str], "image_size": [int], "input": str, "output": str}
+    what = "the description of an exported model"
     try:
-        read_json(path, "the description of an exported model", schema)
+        content = read_json(path, what)
+        if not isinstance(content, dict) or content.get("format") != WEB_FORMAT:
+            read_json(path, what, schema)
     except InputError:
         return False
     return True

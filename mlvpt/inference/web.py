@@ -23,6 +23,7 @@ from mlvpt.files import write_bytes, write_json
 from mlvpt.model import MLVPT
 from mlvpt.prefix import prefix_keys_and_values, project_heads
 
+WEB_FORMAT = "mlvpt-web"
 VERSION = 1  # of the file's format; vit.js refuses another
 TOLERANCE = 1e-2  # largest difference of probabilities that rounding to half precision may make
 
@@ -67,7 +68,7 @@ def export_web(
     vit, path = first.vit, Path(path)
     body, table = _pack(tensors)
     manifest = {
-        "format": "mlvpt-web",
+        "format": WEB_FORMAT,
         "version": VERSION,
         "weights": path.name,
         "bytes": len(body),

@@ -10,6 +10,7 @@ from mlvpt.baselines import VPT, LinearProbe
 from mlvpt.cli.main import main
 from mlvpt.errors import InputError
 from mlvpt.inference import web
+from mlvpt.inference.export import export_model
 from mlvpt.inference.web import export_web, rounded_to_half
 from mlvpt.prefix import prefix_keys_and_values
 
@@ -110,3 +111,13 @@ def test_command_writes_weights_and_manifest_beside_each_other(tmp_path, capsys)
     assert main(["export", str(tmp_path / "saved"), "--format", "web"]) == 0
     assert "model.bin: differs from the model by at most" in capsys.readouterr().out
     assert {"model.bin", "model.json"} <= {p.name for p in (tmp_path / "saved").iterdir()}
+
+
+def test_a_web_file_is_exported_again_over_its_own_and_never_over_a_users(tmp_path):
+    model = MLVPT("scenes", LabelGroups(co=[0, 0, 1], dc=[0, 1, 1], n_groups=2))
+    for _ in range(2):
+        export_model(model, tmp_path / "model.bin", "web")
+    (tmp_path / "mine.json").write_text('{"mine": 1}')
+    with pytest.raises(InputError, match=r"mine\.json exists and was not written by this package"):
+        export_model(model, tmp_path / "mine.bin", "web")
+    assert (tmp_path / "mine.json").read_text() == '{"mine": 1}'
