@@ -68,6 +68,8 @@ class AugmentedImages(Dataset):
             if not self.skip_corrupt:
                 raise
             return torch.zeros(3, *self.image_size, dtype=torch.uint8), torch.full_like(target, -1)
+        if self.transform is as_is:  # draws nothing, so that seeding would be a third of the time
+            return image, target
         seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):  # leaves the loop's own random stream alone
             torch.default_generator.manual_seed(seed)

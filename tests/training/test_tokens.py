@@ -10,7 +10,7 @@ from tiny_runs import tiny_config
 from mlvpt.errors import InputError
 from mlvpt.training import tokens
 from mlvpt.training.build import build_groups, build_model
-from mlvpt.training.data import load_data
+from mlvpt.training.data import AugmentedImages, as_is, load_data
 from mlvpt.training.loop import train
 
 
@@ -43,6 +43,15 @@ def test_tokens_are_made_once(tiny_csv, tmp_path, monkeypatch):
     monkeypatch.setattr(tokens, "_tokens", None)  # making one more would fail
     (again,) = tokens.keep_tokens([splits.train], model, tmp_path, progress=False)
     assert torch.equal(first.load_image(3), again.load_image(3))
+
+
+def test_kept_tokens_are_given_to_training_without_a_random_stream(tiny_csv, tmp_path, monkeypatch):
+    splits, model = parts_of(config(tiny_csv))
+    (found,) = tokens.keep_tokens([splits.train], model, tmp_path, progress=False)
+    monkeypatch.setattr(torch.random, "fork_rng", None)  # a seed for each image takes long
+    image, target = AugmentedImages(found, as_is, model.image_size, seed=0)[0, 3]
+    assert torch.equal(image, found.load_image(3))
+    assert torch.equal(target, torch.from_numpy(splits.train.targets[3]))
 
 
 def test_an_image_that_changed_gets_new_tokens(tiny_csv, tmp_path):
