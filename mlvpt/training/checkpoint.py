@@ -190,11 +190,15 @@ def set_rng_state(tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def run_lock(folder: str | Path) -> Iterator[None]:
+def run_lock(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a run folder for one process.
 
     The operating system releases the lock when the process ends, however it ends, so a lock can
     never be stale. Processes that this one forks, such as data workers, do not inherit it.
+
+    Args:
+        folder: made if it is not there.
+        wait: until the process that holds it lets go, instead of raising.
 
     Raises:
         InputError: another process holds it; names its process id.
@@ -203,7 +207,7 @@ def run_lock(folder: str | Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as file:
         try:
-            _lock(file)
+            _lock(file, wait)
         except OSError:
             file.seek(0)
             raise InputError(
@@ -216,9 +220,9 @@ def run_lock(folder: str | Path) -> Iterator[None]:
         yield
 
 
-def _lock(file: Any) -> None:
+def _lock(file: Any, wait: bool) -> None:
     try:
         import fcntl
     except ImportError:  # Windows has no such lock: two runs in one folder are the user's care
         return
-    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -75,7 +75,7 @@ def keep_tokens(
         )
     home = Path(folder) / _kind(model)
     shape = (prompted.backbone.num_prefix_tokens + prompted.n_patches, prompted.embed_dim)
-    with run_lock(home):
+    with run_lock(home, wait=True):  # runs side by side share what the first of them makes
         index = _read_index(home)
         keys = [[_image_key(dataset, i) for i in range(len(dataset))] for dataset in datasets]
         missing = {

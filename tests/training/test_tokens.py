@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -16,6 +18,15 @@ from mlvpt.training.loop import train
 
 def config(csv_path, **changes):
     return tiny_config(csv_path, data_transform="none", **{"model_depth": 2, **changes})
+
+
+HOLD = """
+import sys, time
+from mlvpt.training.checkpoint import run_lock
+with run_lock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(1)
+"""
 
 
 def parts_of(settings):
@@ -43,6 +54,18 @@ def test_tokens_are_made_once(tiny_csv, tmp_path, monkeypatch):
     monkeypatch.setattr(tokens, "_tokens", None)  # making one more would fail
     (again,) = tokens.keep_tokens([splits.train], model, tmp_path, progress=False)
     assert torch.equal(first.load_image(3), again.load_image(3))
+
+
+def test_a_run_waits_while_another_makes_tokens(tiny_csv, tmp_path):
+    splits, model = parts_of(config(tiny_csv))
+    (first,) = tokens.keep_tokens([splits.train], model, tmp_path, progress=False)
+    (home,) = tmp_path.iterdir()
+    # another process holds the folder: a lock of this one would not keep this one out
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(home)], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    (again,) = tokens.keep_tokens([splits.train], model, tmp_path, progress=False)
+    assert holder.wait() == 0
+    assert torch.equal(first.load_image(0), again.load_image(0))
 
 
 def test_kept_tokens_are_given_to_training_without_a_random_stream(tiny_csv, tmp_path, monkeypatch):
