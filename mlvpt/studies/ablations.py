@@ -2,7 +2,7 @@
 
     pooling    the baselines with a linear head: class token or mean of the patches
     lr_sweep   every method at the same learning rates; val decides
-    decay      every method at its learning rate with weight decays from 0.01 to 10; val decides
+    decay      every method at its learning rate with weight decays from 0.01 to 100; val decides
     baselines  every method at its learning rate
     ablations  ML-VPT with one part changed at a time
     groups     ML-VPT with 2 to 13 groups, by labels, by chance, by k-means, and without grouping
@@ -31,7 +31,8 @@ from mlvpt.training.data import load_data
 from mlvpt.training.recipes import change
 
 LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1)
-WEIGHT_DECAYS = (1e-2, 1e-1, 1.0, 3.0, 10.0)
+SWEPT_AT = 1e-2  # weight decay of the sweep: the release's
+WEIGHT_DECAYS = (1e-2, 1e-1, 1.0, 3.0, 10.0, 30.0, 100.0)
 GROUPS = (2, 3, 5, 8, 13)  # numbers that the authors released groups for
 BLOCKS = (1, 3, 6, "deep")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -217,10 +218,14 @@ def pooling_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job
 
 
 def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
-    """Every method at every learning rate. On photographs the test images are left alone."""
+    """Every method at every learning rate, with the release's weight decay.
+
+    On photographs the test images are left alone.
+    """
     base = change(base, {"model.pool": best_pool(base, out)})
     if base.data.name != "scenes":
         base = change(base, {"data.test": False})
+    base = change(base, {"optim.weight_decay": SWEPT_AT})
     sweep = [
         Variant(f"{method.name}, {lr:g}", {**method.changes, "optim.lr": lr})
         for method in METHODS
@@ -377,12 +382,16 @@ def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:
 
 
 def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Variant]:
-    """The variants, each at its method's learning rate and weight decay, where val chose them."""
+    """The variants, each at its method's learning rate and weight decay, where val chose them.
+
+    A method that was swept and has no decays of its own keeps the weight decay of the sweep.
+    """
     rates, decays = best_lrs(base, out), best_decays(base, out)
     tuned = []
     for variant in variants:
-        method = variant.changes.get("model.method", BASE)
-        chosen = {"optim.lr": rates.get(method, base.optim.lr)}
+        method, chosen = variant.changes.get("model.method", BASE), {}
+        if method in rates:
+            chosen = {"optim.lr": rates[method], "optim.weight_decay": SWEPT_AT}
         if method in decays:
             chosen["optim.weight_decay"] = decays[method]
         tuned.append(dataclasses.replace(variant, changes={**chosen, **variant.changes}))

@@ -28,6 +28,7 @@ from mlvpt.studies.ablations import (
     ablate,
     ablation_jobs,
     baseline_jobs,
+    best_decays,
     best_lrs,
     best_pool,
     block_jobs,
@@ -227,6 +228,50 @@ def test_a_changed_default_leaves_old_records_valid_and_makes_new_runs(tmp_path,
     assert Job("mlvpt", other).key != job.key
 
 
+PHOTOGRAPHS = {
+    "voc2007_deit_tiny": "data/voc2007",
+    "clothing_deit_tiny": "data/clothing/labels.csv",
+}
+
+
+def photographs_base(name: str) -> TrainConfig:
+    """The base of the recorded runs, with the paths that their commands name."""
+    paths = {
+        "data.root": PHOTOGRAPHS[name],
+        "model.backbone_checkpoint": "data/deit_tiny_patch16_224.safetensors",
+    }
+    return change(recipes.load(recipes.recipe_path(name)), paths)
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_recorded_choices_of_val_on_photographs_are_recognised_and_stand_in_the_recipe(name):
+    folder = Path(results.__file__).parent / name
+    base = photographs_base(name)
+    for study, jobs_of in (("lr_sweep", sweep_jobs), ("decay", decay_jobs)):
+        recorded = {row["key"] for row in read_rows(folder / f"{study}.jsonl")}
+        assert recorded
+        assert recorded <= {job.key for job in jobs_of(base, [0], folder)}
+    assert base.optim.lr == best_lrs(base, folder)["mlvpt"]
+    assert base.optim.weight_decay == best_decays(base, folder)["mlvpt"]
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_the_recipe_trained_on_all_images_is_a_recorded_run(name):
+    folder = Path(results.__file__).parent / name
+    keys = {row["key"] for row in read_rows(folder / "baselines.jsonl")}
+    run = change(photographs_base(name), {"data.hold_out": False})
+    assert Job("mlvpt", run).key in keys
+
+
+def test_a_method_that_was_swept_keeps_the_weight_decay_of_the_sweep(tmp_path):
+    base = change(tiny_base(), {"optim.weight_decay": 10.0})
+    for job in sweep_jobs(base, [0], tmp_path):
+        assert job.config.optim.weight_decay == 0.01
+        grid._append(tmp_path / "lr_sweep.jsonl", fake_row(job))
+    (job,) = [j for j in baseline_jobs(base, [0], tmp_path) if j.variant == "lora"]
+    assert job.config.optim.weight_decay == 0.01
+
+
 @pytest.mark.parametrize("study", ["lr_sweep", "baselines", "ablations", "strength"])
 def test_every_recorded_run_on_scenes_is_recognised(study):
     folder = Path(results.__file__).parent
@@ -237,7 +282,8 @@ def test_every_recorded_run_on_scenes_is_recognised(study):
         "strength": strength_jobs,
     }[study](scenes_base(), range(5), folder)
     keys = {row["key"] for row in read_rows(folder / f"{study}.jsonl")}
-    assert {job.key for job in jobs} <= keys
+    assert keys
+    assert keys <= {job.key for job in jobs}
 
 
 def test_wrong_data_is_one_sentence_before_the_first_job(tmp_path, pool):
