@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from mlvpt import grouping
-from mlvpt.datasets.shipped import authors_groups, label_statistics
+from mlvpt.datasets.shipped import authors_groups, authors_groups_of, label_statistics
 from mlvpt.errors import InputError
 from mlvpt.grouping import (
     CHUNK,
@@ -571,6 +571,25 @@ def test_every_released_number_of_groups_is_shipped(name, n_groups):
     groups = authors_groups(name, n_groups)
     assert groups.n_groups == n_groups
     assert groups.class_names == label_statistics(name).class_names
+
+
+def test_the_authors_groups_follow_the_order_of_the_classes_at_hand():
+    released = authors_groups("voc2007", 5)
+    names = released.class_names[::-1]
+    found = authors_groups_of(names, 5)
+    assert found.class_names == names
+    for view in ("co", "dc"):
+        assert getattr(found, view)[::-1].tolist() == getattr(released, view).tolist()
+
+
+@pytest.mark.parametrize(
+    ("names", "n_groups", "message"),
+    [(("cat", "dog"), 5, "voc2007 and coco2014 alone"), (None, 4, "not 4")],
+)
+def test_groups_that_the_authors_did_not_release_are_refused(names, n_groups, message):
+    names = label_statistics("voc2007").class_names if names is None else names
+    with pytest.raises(InputError, match=message):
+        authors_groups_of(names, n_groups)
 
 
 def test_counts_of_clothing_are_shipped_and_can_be_grouped():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -99,6 +100,32 @@ def authors_groups(name: str, n_groups: int) -> LabelGroups:
         for number, members in enumerate(released[str(n_groups)][groups]):
             view[members] = number
     return LabelGroups(co, dc, n_groups, content["classes"])
+
+
+def authors_groups_of(class_names: Sequence[str], n_groups: int) -> LabelGroups:
+    """The authors' groups for a data set with these classes, in whatever order.
+
+    Args:
+        class_names: K names: those of VOC2007 or COCO2014.
+        n_groups: 2, 3, 5, 8 or 13.
+
+    Raises:
+        InputError: the authors released no groups of these classes, or not so many.
+
+    Example:
+        >>> names = label_statistics("voc2007").class_names[::-1]
+        >>> authors_groups_of(names, 2).class_names[0]
+        'tvmonitor'
+    """
+    for name in AUTHORS:
+        released = authors_groups(name, n_groups)
+        if set(released.class_names) == set(class_names):
+            order = [released.class_names.index(each) for each in class_names]
+            return LabelGroups(released.co[order], released.dc[order], n_groups, class_names)
+    raise InputError(
+        f"The authors released groups of the classes of {' and '.join(AUTHORS)} alone: take "
+        "another model.group_source."
+    )
 
 
 def _entry(name: str) -> tuple[str, int, str]:

@@ -2,12 +2,13 @@
 
     pooling    the baselines with a linear head: class token or mean of the patches
     lr_sweep   every method at the same learning rates; val decides
-    decay      every method at its learning rate with weight decays from 0.01 to 10; val decides
+    decay      every method at its learning rate with weight decays from 0.01 to 100; val decides
     baselines  every method at its learning rate
     ablations  ML-VPT with one part changed at a time
-    groups     ML-VPT with 2 to 13 groups, by labels, by chance, by k-means, and without grouping
+    groups     ML-VPT with 2 to 13 groups, by labels, by chance, by k-means, as the authors released
+               them where they did, and without grouping
     blocks     ML-VPT and VPT-deep with prompts in the last 1, 3, 6 or in all blocks
-    strength   five methods as the planted co-occurrence of scenes grows from 0 to 1
+    strength   eight methods as the planted co-occurrence of scenes grows from 0 to 1
 
 Everything is compared on the same data, loop, loss and number of epochs, with the same seeds. A
 seed decides initial weights, order of the images and the clustering, not the data. On photographs
@@ -21,92 +22,31 @@ from pathlib import Path
 from typing import Any
 
 from mlvpt.backbones import create_backbone
-from mlvpt.baselines import BASELINES
 from mlvpt.errors import InputError
 from mlvpt.studies.grid import Job, read_rows, run_grid
 from mlvpt.studies.pairs import reference_pairs
 from mlvpt.studies.tables import study_table
+from mlvpt.studies.variants import (
+    BASE,
+    GROUPS,
+    METHODS,
+    POOLED,
+    PRUNED,
+    Variant,
+    ablation_variants,
+    has_authors_groups,
+    model_variant,
+    strength_variants,
+)
 from mlvpt.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from mlvpt.training.data import load_data
 from mlvpt.training.recipes import change
 
 LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1)
-WEIGHT_DECAYS = (1e-2, 1e-1, 1.0, 3.0, 10.0)
-GROUPS = (2, 3, 5, 8, 13)  # numbers that the authors released groups for
+SWEPT_AT = 1e-2  # weight decay of the sweep: the release's
+WEIGHT_DECAYS = (1e-2, 1e-1, 1.0, 3.0, 10.0, 30.0, 100.0)
 BLOCKS = (1, 3, 6, "deep")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-BASE = "mlvpt"
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A named change to the settings of the base run.
-
-    Attributes:
-        name: in tables and rows.
-        changes: settings by dotted name.
-        question: what it asks.
-        paper: the paper's own ablation covers it (section 4.3); otherwise it is ours.
-        prune: E2VPT's second phase, see `grid.Job`.
-    """
-
-    name: str
-    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
-    question: str = ""
-    paper: bool = False
-    prune: bool = False
-
-
-def _model(name: str, question: str, paper: bool = False, **changes: Any) -> Variant:
-    return Variant(name, {f"model.{k}": v for k, v in changes.items()}, question, paper)
-
-
-def _loss(name: str, question: str, paper: bool = False, **changes: Any) -> Variant:
-    return Variant(name, {f"loss.{k}": v for k, v in changes.items()}, question, paper)
-
-
-# 16 prompt tokens in the base: 2 views x 4 groups x 2 experts
-ABLATIONS = (
-    Variant(BASE, {}, "the base", paper=True),
-    _model("co_only", "without the DC view", True, views=("co",)),
-    _model("dc_only", "without the CO view", True, views=("dc",)),
-    _model("co_only_x2", "CO alone, as many prompts", views=("co",), experts_per_group=4),
-    _model("dc_only_x2", "DC alone, as many prompts", views=("dc",), experts_per_group=4),
-    _model("random_groups", "groups by chance", group_source="random"),
-    _model("one_group", "no groups, as many prompts", group_source="single", experts_per_group=8),
-    _model("kmeans_groups", "k-means on rows of P(j | i)", group_source="kmeans"),
-    _model("gate_mean", "without mixture: mean over experts", True, gate="mean"),
-    _loss("no_gate_loss", "gates trained by the class loss alone", True, co_gate=0.0, dc_gate=0.0),
-    _model("gate_top1", "only the best expert per class", gate="top1"),
-    _model("groups_2", "groups per view", True, n_groups=2),
-    _model("groups_3", "groups per view", True, n_groups=3),
-    _model("groups_5", "groups per view", True, n_groups=5),
-    _model("experts_1", "experts per group", True, experts_per_group=1),
-    _model("experts_3", "experts per group", True, experts_per_group=3),
-    _model("experts_4", "experts per group", True, experts_per_group=4),
-    _model("shallow", "prompts before the first block only", depth="shallow"),
-    _model("joint_prompts", "prompts attend to each other", isolate_prompts=False),
-    _loss("fused_loss", "the mean logit is trained too", fused=1.0),
-    _loss("bce", "binary cross-entropy", kind="bce"),
-    _loss("focal", "focal loss, gamma 2 on both sides", kind="focal"),
-    _model("before_norm", "tokens before the final norm", norm_output=False),
-    # tau was called root when these runs were recorded: their rows keep the names
-    _model("root_1", "tau 1: affinities as counted", tau=1.0),
-    _model("root_3", "tau 3", tau=3.0),
-    _model("bottleneck_1", "narrower experts", bottleneck=1),
-    _model("bottleneck_20", "wider experts", bottleneck=20),
-)
-
-METHODS = (
-    Variant(BASE, {}, "ML-VPT"),
-    *(Variant(name, {"model.method": name}, kind.__name__) for name, kind in BASELINES.items()),
-)
-PRUNED = Variant("e2vpt_pruned", {"model.method": "e2vpt"}, "E2VPT, pruned and rewound", prune=True)
-POOLED = ("linear_probe", "vpt_deep", "full_finetuning")
-STRENGTH_METHODS = (
-    *(variant for variant in METHODS if variant.name in ("linear_probe", "vpt_deep", BASE)),
-    *(variant for variant in ABLATIONS if variant.name in ("co_only", "dc_only")),
-)
 
 
 def scenes_base() -> TrainConfig:
@@ -122,6 +62,9 @@ def scenes_base() -> TrainConfig:
         ),
         optim=OptimConfig(lr=2e-2, epochs=8, device="auto"),
     )
+
+
+ABLATIONS = ablation_variants(scenes_base())
 
 
 def ablate(
@@ -217,10 +160,14 @@ def pooling_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job
 
 
 def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
-    """Every method at every learning rate. On photographs the test images are left alone."""
+    """Every method at every learning rate, with the release's weight decay.
+
+    On photographs the test images are left alone.
+    """
     base = change(base, {"model.pool": best_pool(base, out)})
     if base.data.name != "scenes":
         base = change(base, {"data.test": False})
+    base = change(base, {"optim.weight_decay": SWEPT_AT})
     sweep = [
         Variant(f"{method.name}, {lr:g}", {**method.changes, "optim.lr": lr})
         for method in METHODS
@@ -257,24 +204,25 @@ def baseline_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Jo
 def ablation_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
     """ML-VPT with one part changed, all at ML-VPT's learning rate."""
     base = change(base, {"model.pool": best_pool(base, out)})
-    return _jobs(_tuned(ABLATIONS, base, out), base, seeds, out)
+    return _jobs(_tuned(ablation_variants(base), base, out), base, seeds, out)
 
 
 def group_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
-    """Which classes share a group: by labels, chance or k-means, and one group with as many tokens.
+    """Which classes share a group: by labels, chance, k-means or the authors' file, and one group.
 
     The number of prompts grows with the number of groups, and so does that of the single group.
     """
     base = change(base, {"model.pool": best_pool(base, out)})
     experts, n_classes = base.model.experts_per_group, _n_classes(base)
     grouped = [
-        _model(f"{source}, {n}", "groups", group_source=source, n_groups=n)
+        model_variant(f"{source}, {n}", "groups", group_source=source, n_groups=n)
         for n in GROUPS
         if n <= n_classes
-        for source in ("labels", "random", "kmeans")
+        for source in ("labels", "random", "kmeans", "authors")
+        if source != "authors" or has_authors_groups(base, n)
     ]
     single = [
-        _model(f"single, {n}", "groups", group_source="single", experts_per_group=n * experts)
+        model_variant(f"single, {n}", "none", group_source="single", experts_per_group=n * experts)
         for n in GROUPS
         if n <= n_classes
     ]
@@ -303,11 +251,11 @@ def _n_classes(base: TrainConfig) -> int:
 
 
 def strength_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
-    """Five methods at five strengths of the planted co-occurrence."""
+    """Methods and parts of ML-VPT at five strengths of the planted co-occurrence."""
     base = change(base, {"model.pool": best_pool(base, out)})
     grown = [
         Variant(f"{v.name}, {strength:g}", {**v.changes, "data.strength": strength})
-        for v in _tuned(STRENGTH_METHODS, base, out)
+        for v in _tuned(strength_variants(base), base, out)
         for strength in STRENGTHS
     ]
     return _jobs(grown, base, seeds[:3])
@@ -377,12 +325,16 @@ def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:
 
 
 def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Variant]:
-    """The variants, each at its method's learning rate and weight decay, where val chose them."""
+    """The variants, each at its method's learning rate and weight decay, where val chose them.
+
+    A method that was swept and has no decays of its own keeps the weight decay of the sweep.
+    """
     rates, decays = best_lrs(base, out), best_decays(base, out)
     tuned = []
     for variant in variants:
-        method = variant.changes.get("model.method", BASE)
-        chosen = {"optim.lr": rates.get(method, base.optim.lr)}
+        method, chosen = variant.changes.get("model.method", BASE), {}
+        if method in rates:
+            chosen = {"optim.lr": rates[method], "optim.weight_decay": SWEPT_AT}
         if method in decays:
             chosen["optim.weight_decay"] = decays[method]
         tuned.append(dataclasses.replace(variant, changes={**chosen, **variant.changes}))

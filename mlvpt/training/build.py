@@ -11,6 +11,7 @@ from torch import nn
 import mlvpt.baselines
 import mlvpt.model  # noqa: F401  methods are known once their modules are imported
 from mlvpt.classifier import WEIGHTS, MultiLabelClassifier
+from mlvpt.datasets.shipped import authors_groups_of
 from mlvpt.errors import InputError
 from mlvpt.files import read_json
 from mlvpt.grouping import (
@@ -39,8 +40,13 @@ def build_groups(
 
     Returns:
         LabelGroups.
+
+    Raises:
+        InputError: groups of the authors for classes of which they released none.
     """
     source, n_groups, names = config.group_source, config.n_groups, class_names
+    if source == "authors":
+        return authors_groups_of(names, n_groups)
     if source == "single":
         return single_group(len(names), names)
     if source == "random":

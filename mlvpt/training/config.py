@@ -98,8 +98,8 @@ class ModelConfig:
         bottleneck: hidden width of an expert.
         tau: of the grouping: the affinity is the tau-th root of the conditional probabilities; or
             a pair, the tau of the CO view and the tau of the DC view.
-        group_source: where groups come from: spectral clustering of the labels, chance, one single
-            group, or k-means of the label statistics.
+        group_source: where groups come from: spectral clustering of the labels, the authors' file
+            (VOC2007 and COCO2014), chance, one single group, or k-means of the label statistics.
         views: the label views in use.
         gate: how a class mixes the experts of its group.
         depth: prompts in every block, before the first only, or in the last n blocks.
@@ -123,7 +123,8 @@ class ModelConfig:
     tau: float | list[float] = (
         2.0  # equals the released groups exactly for VOC2007 and COCO2014 (CO)
     )
-    group_source: Literal["labels", "random", "single", "kmeans"] = "labels"  # paper, section 3.2
+    # paper, section 3.2
+    group_source: Literal["labels", "authors", "random", "single", "kmeans"] = "labels"
     views: tuple[str, ...] = ("co", "dc")  # paper, section 3.2
     gate: Literal["dense", "mean", "top1"] = "dense"  # release: softmax over all experts
     depth: Literal["deep", "shallow"] | int = "deep"  # paper, section 3.1

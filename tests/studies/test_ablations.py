@@ -28,6 +28,7 @@ from mlvpt.studies.ablations import (
     ablate,
     ablation_jobs,
     baseline_jobs,
+    best_decays,
     best_lrs,
     best_pool,
     block_jobs,
@@ -44,6 +45,7 @@ from mlvpt.studies.measures import look_alike_confusion
 from mlvpt.studies.pairs import reference_pairs
 from mlvpt.studies.statistics import mean_std, paired_test, summarise
 from mlvpt.studies.tables import results_table
+from mlvpt.studies.variants import ablation_variants
 from mlvpt.training import recipes
 from mlvpt.training.config import TrainConfig
 
@@ -100,12 +102,42 @@ def test_every_ablation_differs_from_the_base_and_from_the_others():
     assert len({v.name for v in ABLATIONS}) == len(ABLATIONS)
 
 
+def test_ablations_of_photographs_differ_but_for_those_that_equal_the_base():
+    base = photographs_base("voc2007_deit_tiny")
+    variants = ablation_variants(base)
+    names_of = {}
+    for variant in variants:
+        names_of.setdefault(Job("", change(base, variant.changes)).key, []).append(variant.name)
+    assert [names for names in names_of.values() if len(names) > 1] == [
+        ["mlvpt", "groups_5", "experts_3"]
+    ]
+    experts = {v.changes.get("model.experts_per_group") for v in variants if "experts_" in v.name}
+    assert experts == {1, 2, 3, 4, 6, 8}
+
+
 @pytest.mark.parametrize("name", ["co_only_x2", "dc_only_x2", "one_group", "random_groups"])
-def test_variants_that_ask_about_groups_keep_the_number_of_prompts(name):
-    variant = next(v for v in ABLATIONS if v.name == name)
-    model = change(scenes_base(), variant.changes).model
-    groups = 1 if model.group_source == "single" else model.n_groups
-    assert len(model.views) * groups * model.experts_per_group == scenes_base().model.n_prompts
+@pytest.mark.parametrize(("groups", "experts"), [(4, 2), (5, 3), (2, 1)])
+def test_variants_that_ask_about_groups_keep_the_number_of_prompts(name, groups, experts):
+    base = change(scenes_base(), {"model.n_groups": groups, "model.experts_per_group": experts})
+    variant = next(v for v in ablation_variants(base) if v.name == name)
+    model = change(base, variant.changes).model
+    groups_of = 1 if model.group_source == "single" else model.n_groups
+    assert len(model.views) * groups_of * model.experts_per_group == 2 * groups * experts
+
+
+@pytest.mark.parametrize("depth", ["deep", 1])
+def test_prompts_before_the_first_block_are_a_variant_of_prompts_in_all_blocks_alone(depth):
+    names = {v.name for v in ablation_variants(change(scenes_base(), {"model.depth": depth}))}
+    assert ("shallow" in names) == (depth == "deep")
+
+
+def test_groups_of_the_authors_are_compared_where_they_released_some(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "_n_classes", lambda _: 20)
+    for name, expected in (("voc2007", True), ("manifest", False)):
+        base = change(photographs_base("voc2007_deit_tiny"), {"data.name": name})
+        sources = {j.config.model.group_source for j in group_jobs(base, [0], tmp_path)}
+        assert ("authors" in sources) == expected
+        assert ("authors_groups" in {v.name for v in ablation_variants(base)}) == expected
 
 
 def test_the_parts_of_the_papers_own_ablation_are_marked():
@@ -150,9 +182,10 @@ def test_jobs_are_ordered_seed_by_seed(tmp_path):
     assert seeds == sorted(seeds)
 
 
-def test_strength_changes_the_data_of_five_methods(tmp_path):
+def test_strength_changes_the_data_of_methods_and_of_parts_with_as_many_prompts(tmp_path):
     jobs = strength_jobs(scenes_base(), range(1), tmp_path)
-    assert len(jobs) == 25
+    assert len(jobs) == 40
+    assert {"one_group, 0", "co_only_x2, 0", "dc_only_x2, 1"} <= {job.variant for job in jobs}
     assert {job.config.data.strength for job in jobs} == {0.0, 0.25, 0.5, 0.75, 1.0}
 
 
@@ -227,6 +260,50 @@ def test_a_changed_default_leaves_old_records_valid_and_makes_new_runs(tmp_path,
     assert Job("mlvpt", other).key != job.key
 
 
+PHOTOGRAPHS = {
+    "voc2007_deit_tiny": "data/voc2007",
+    "clothing_deit_tiny": "data/clothing/labels.csv",
+}
+
+
+def photographs_base(name: str) -> TrainConfig:
+    """The base of the recorded runs, with the paths that their commands name."""
+    paths = {
+        "data.root": PHOTOGRAPHS[name],
+        "model.backbone_checkpoint": "data/deit_tiny_patch16_224.safetensors",
+    }
+    return change(recipes.load(recipes.recipe_path(name)), paths)
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_recorded_choices_of_val_on_photographs_are_recognised_and_stand_in_the_recipe(name):
+    folder = Path(results.__file__).parent / name
+    base = photographs_base(name)
+    for study, jobs_of in (("lr_sweep", sweep_jobs), ("decay", decay_jobs)):
+        recorded = {row["key"] for row in read_rows(folder / f"{study}.jsonl")}
+        assert recorded
+        assert recorded <= {job.key for job in jobs_of(base, [0], folder)}
+    assert base.optim.lr == best_lrs(base, folder)["mlvpt"]
+    assert base.optim.weight_decay == best_decays(base, folder)["mlvpt"]
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_the_recipe_trained_on_all_images_is_a_recorded_run(name):
+    folder = Path(results.__file__).parent / name
+    keys = {row["key"] for row in read_rows(folder / "baselines.jsonl")}
+    run = change(photographs_base(name), {"data.hold_out": False})
+    assert Job("mlvpt", run).key in keys
+
+
+def test_a_method_that_was_swept_keeps_the_weight_decay_of_the_sweep(tmp_path):
+    base = change(tiny_base(), {"optim.weight_decay": 10.0})
+    for job in sweep_jobs(base, [0], tmp_path):
+        assert job.config.optim.weight_decay == 0.01
+        grid._append(tmp_path / "lr_sweep.jsonl", fake_row(job))
+    (job,) = [j for j in baseline_jobs(base, [0], tmp_path) if j.variant == "lora"]
+    assert job.config.optim.weight_decay == 0.01
+
+
 @pytest.mark.parametrize("study", ["lr_sweep", "baselines", "ablations", "strength"])
 def test_every_recorded_run_on_scenes_is_recognised(study):
     folder = Path(results.__file__).parent
@@ -237,7 +314,8 @@ def test_every_recorded_run_on_scenes_is_recognised(study):
         "strength": strength_jobs,
     }[study](scenes_base(), range(5), folder)
     keys = {row["key"] for row in read_rows(folder / f"{study}.jsonl")}
-    assert {job.key for job in jobs} <= keys
+    assert keys
+    assert keys <= {job.key for job in jobs}
 
 
 def test_wrong_data_is_one_sentence_before_the_first_job(tmp_path, pool):
