@@ -2,8 +2,8 @@
 
     pooling    the baselines with a linear head: class token or mean of the patches
     lr_sweep   every method at the same learning rates; val decides
-    decay      every method at its learning rate with weight decays from 0.01 to 100; val decides
-    baselines  every method at its learning rate
+    decay      every method at learning rates and weight decays together; val decides
+    baselines  every method at the rate and the weight decay that val chose
     ablations  ML-VPT with one part changed at a time
     groups     ML-VPT with 2 to 13 groups, by labels, by chance, by k-means, as the authors released
                them where they did, and without grouping
@@ -44,7 +44,8 @@ from mlvpt.training.recipes import change
 
 LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1)
 SWEPT_AT = 1e-2  # weight decay of the sweep: the release's
-WEIGHT_DECAYS = (1e-2, 1e-1, 1.0, 3.0, 10.0, 30.0, 100.0)
+# together: what AdamW takes off a weight is rate times decay, so the best rate depends on the decay
+DECAYED = tuple((lr, decay) for lr in (5e-3, 1e-2, 2e-2) for decay in (1.0, 3.0, 10.0, 30.0))
 BLOCKS = (1, 3, 6, "deep")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -122,7 +123,7 @@ def ablate(
             pairs = reference_pairs(reference_run(base, Path(out)), Path(out) / "pairs.json")
             named = tuple((pair["label"], pair["partner"]) for pair in pairs)
             jobs = [dataclasses.replace(job, pairs=named) for job in jobs]
-        if study not in ("pooling", "lr_sweep") and not quiet and not best_lrs(base, Path(out)):
+        if study not in ("pooling", "lr_sweep") and not quiet and not best_runs(base, Path(out)):
             print(
                 f"{study}: {out} has no sweep of this base, so every method takes the learning "
                 f"rate {base.optim.lr:g}; `mlvpt ablate lr_sweep` makes one."
@@ -177,22 +178,17 @@ def sweep_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
 
 
 def decay_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
-    """Every method at its learning rate, with one weight decay after the other; no test images."""
+    """Every method at pairs of learning rate and weight decay; no test images."""
     base = change(base, {"model.pool": best_pool(base, out), "data.test": False})
-    rates = best_lrs(base, out)
-    decays = [
+    pairs = [
         Variant(
-            f"{method.name}, {decay:g}",
-            {
-                **method.changes,
-                "optim.lr": rates.get(method.name, base.optim.lr),
-                "optim.weight_decay": decay,
-            },
+            f"{method.name}, {lr:g}, {decay:g}",
+            {**method.changes, "optim.lr": lr, "optim.weight_decay": decay},
         )
         for method in METHODS
-        for decay in WEIGHT_DECAYS
+        for lr, decay in DECAYED
     ]
-    return _jobs(decays, base, seeds[:1])
+    return _jobs(pairs, base, seeds[:1])
 
 
 def baseline_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
@@ -271,41 +267,21 @@ def best_pool(base: TrainConfig, out: Path) -> str | None:
     return max(found, key=lambda pool: sum(found[pool]) / len(found[pool]))
 
 
-def best_lrs(base: TrainConfig, out: Path) -> dict[str, float]:
-    """The learning rate with the best val mAP of each method in the sweep over this base."""
-    found: dict[str, dict[float, float]] = {}
-    for row in _swept(base, out):
-        method, lr = row["variant"].split(", ")
-        found.setdefault(method, {})[float(lr)] = row["val_mAP"]
-    return {method: max(scores, key=scores.get) for method, scores in found.items()}
+def best_runs(base: TrainConfig, out: Path) -> dict[str, tuple[Job, dict[str, Any]]]:
+    """The run with the best val mAP of each method, of all that its rate and decay are chosen by.
 
-
-def best_thresholds(base: TrainConfig, out: Path) -> dict[str, tuple[float, ...]]:
-    """The thresholds that val chose for each method, from the best run of its sweep."""
-    best: dict[str, dict[str, Any]] = {}
-    for row in (*_swept(base, out), *_decayed(base, out)):
-        method = row["variant"].split(", ")[0]
-        if "thresholds" in row and row["val_mAP"] > best.get(method, {"val_mAP": -1})["val_mAP"]:
-            best[method] = row
-    return {method: tuple(row["thresholds"]) for method, row in best.items()}
-
-
-def best_decays(base: TrainConfig, out: Path) -> dict[str, float]:
-    """The weight decay with the best val mAP of each method, at its learning rate."""
-    found: dict[str, dict[float, float]] = {}
-    for row in _decayed(base, out):
-        method, decay = row["variant"].split(", ")
-        found.setdefault(method, {})[float(decay)] = row["val_mAP"]
-    return {method: max(scores, key=scores.get) for method, scores in found.items()}
-
-
-def _swept(base: TrainConfig, out: Path) -> list[dict[str, Any]]:
-    return _rows_of(sweep_jobs(base, range(1), out), out / "lr_sweep.jsonl")
-
-
-def _decayed(base: TrainConfig, out: Path) -> list[dict[str, Any]]:
-    path = out / "decay.jsonl"
-    return _rows_of(decay_jobs(base, range(1), out), path) if path.exists() else []
+    Returns:
+        {method: (job, row)} from the studies lr_sweep and decay of this base.
+    """
+    best: dict[str, tuple[Job, dict[str, Any]]] = {}
+    for study, jobs_of in (("lr_sweep", sweep_jobs), ("decay", decay_jobs)):
+        jobs = {job.key: job for job in jobs_of(base, range(1), out)}
+        for row in _rows_of(list(jobs.values()), out / f"{study}.jsonl"):
+            job = jobs[row["key"]]
+            method = job.config.model.method
+            if method not in best or row["val_mAP"] > best[method][1]["val_mAP"]:
+                best[method] = job, row
+    return best
 
 
 def reference_run(base: TrainConfig, out: Path) -> TrainConfig:
@@ -325,18 +301,13 @@ def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:
 
 
 def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Variant]:
-    """The variants, each at its method's learning rate and weight decay, where val chose them.
-
-    A method that was swept and has no decays of its own keeps the weight decay of the sweep.
-    """
-    rates, decays = best_lrs(base, out), best_decays(base, out)
-    tuned = []
+    """The variants, each at its method's learning rate and weight decay, where val chose them."""
+    best, tuned = best_runs(base, out), []
     for variant in variants:
         method, chosen = variant.changes.get("model.method", BASE), {}
-        if method in rates:
-            chosen = {"optim.lr": rates[method], "optim.weight_decay": SWEPT_AT}
-        if method in decays:
-            chosen["optim.weight_decay"] = decays[method]
+        if method in best:
+            optim = best[method][0].config.optim
+            chosen = {"optim.lr": optim.lr, "optim.weight_decay": optim.weight_decay}
         tuned.append(dataclasses.replace(variant, changes={**chosen, **variant.changes}))
     return tuned
 
@@ -354,14 +325,15 @@ def _jobs(
     validation images too, and take the thresholds that the sweep in `out` found.
     """
     final = out is not None and base.data.name != "scenes"
-    thresholds = best_thresholds(base, out) if final else {}
+    best = best_runs(base, out) if final else {}
     jobs: dict[str, Job] = {}
     for seed in seeds:
         for v in variants:
             changes = {**v.changes, "optim.seed": seed}
             if final:
                 changes["data.hold_out"] = False
-            found = thresholds.get(v.changes.get("model.method", BASE))
+            _, chosen = best.get(v.changes.get("model.method", BASE), (None, {}))
+            found = tuple(chosen["thresholds"]) if "thresholds" in chosen else None
             job = Job(v.name, change(base, changes), v.prune, found)
             jobs.setdefault(job.key, job)
     return list(jobs.values())

@@ -7,7 +7,7 @@ import pytest
 from mlvpt import results
 from mlvpt.cli.demo import METHODS, _fresh_folder, demo
 from mlvpt.cli.main import main
-from mlvpt.studies.ablations import best_lrs, change, scenes_base
+from mlvpt.studies.ablations import best_runs, change, scenes_base
 
 FIGURES = ("samples", "affinity_co", "affinity_dc", "gates_co", "gates_dc", "attention")
 
@@ -29,8 +29,8 @@ def test_both_methods_are_trained_and_scored_on_both_test_splits(shown):
 
 @pytest.mark.parametrize("changes", METHODS.values(), ids=METHODS)
 def test_each_method_runs_at_its_best_recorded_learning_rate(changes):
-    recorded = best_lrs(scenes_base(), Path(results.__file__).parent)
-    assert changes["optim.lr"] == recorded[changes["model.method"]]
+    job, _ = best_runs(scenes_base(), Path(results.__file__).parent)[changes["model.method"]]
+    assert changes["optim.lr"] == job.config.optim.lr
 
 
 def test_every_figure_is_written(shown):

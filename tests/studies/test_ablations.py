@@ -28,8 +28,7 @@ from mlvpt.studies.ablations import (
     ablate,
     ablation_jobs,
     baseline_jobs,
-    best_decays,
-    best_lrs,
+    best_runs,
     best_pool,
     block_jobs,
     change,
@@ -283,8 +282,11 @@ def test_recorded_choices_of_val_on_photographs_are_recognised_and_stand_in_the_
         recorded = {row["key"] for row in read_rows(folder / f"{study}.jsonl")}
         assert recorded
         assert recorded <= {job.key for job in jobs_of(base, [0], folder)}
-    assert base.optim.lr == best_lrs(base, folder)["mlvpt"]
-    assert base.optim.weight_decay == best_decays(base, folder)["mlvpt"]
+    job, _ = best_runs(base, folder)["mlvpt"]
+    assert (base.optim.lr, base.optim.weight_decay) == (
+        job.config.optim.lr,
+        job.config.optim.weight_decay,
+    )
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
@@ -353,8 +355,8 @@ def test_rows_of_another_base_choose_no_learning_rate_and_no_pooling(tmp_path):
         for job in jobs_of(tiny_base(), [0], tmp_path):
             grid._append(tmp_path / f"{study}.jsonl", fake_row(job))
     other = change(tiny_base(), {"data.name": "manifest", "data.root": "mine.csv"})
-    assert best_lrs(tiny_base(), tmp_path).keys() == {"mlvpt", *BASELINES}
-    assert best_lrs(other, tmp_path) == {}
+    assert best_runs(tiny_base(), tmp_path).keys() == {"mlvpt", *BASELINES}
+    assert best_runs(other, tmp_path) == {}
     assert best_pool(tiny_base(), tmp_path) == "class"  # the first of equal ones
     assert best_pool(other, tmp_path) == other.model.pool == "patches"
     assert {job.config.optim.lr for job in baseline_jobs(other, [0], tmp_path)} == {other.optim.lr}
@@ -664,14 +666,15 @@ def test_final_runs_on_photographs_take_rate_and_thresholds_of_the_sweep(tmp_pat
     assert job.thresholds == (0.9,) * 10
 
 
-def test_every_method_takes_the_weight_decay_that_val_prefers(tmp_path):
+def test_every_method_takes_the_rate_and_the_decay_that_val_prefers_together(tmp_path):
     base = change(tiny_base(), {"data.name": "manifest", "data.root": "mine.csv"})
+    best = {"mlvpt": (0.02, 1.0), "bitfit": (0.005, 30.0)}
     for job in decay_jobs(base, [0], tmp_path):
-        method, decay = job.variant.split(", ")
-        value = 0.9 if (method, decay) in {("mlvpt", "1"), ("bitfit", "0.1")} else 0.5
+        optim = job.config.optim
+        value = 0.9 if best.get(job.config.model.method) == (optim.lr, optim.weight_decay) else 0.5
         grid._append(tmp_path / "decay.jsonl", fake_row(job, val_mAP=value))
-    chosen = {j.variant: j.config.optim.weight_decay for j in baseline_jobs(base, [0], tmp_path)}
-    assert (chosen["mlvpt"], chosen["bitfit"], chosen["lora"]) == (1.0, 0.1, 0.01)
+    optim = {j.variant: j.config.optim for j in baseline_jobs(base, [0], tmp_path)}
+    assert {name: (optim[name].lr, optim[name].weight_decay) for name in best} == best
 
 
 def test_the_sweep_on_photographs_leaves_the_test_images_alone(tmp_path):
