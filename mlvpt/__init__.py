@@ -12,6 +12,7 @@ _HOMES = {
     "LabelGroups": "labels",
     "group_labels": "grouping",
     "label_statistics": "datasets.shipped",
+    "load_trained": "inference.trained",
     "MLVPT": "model",
     "MLVPTOutput": "model",
     "PromptedViT": "prompts",
@@ -35,6 +36,7 @@ __all__ = [
     "average_precision",
     "group_labels",
     "label_statistics",
+    "load_trained",
     "multilabel_metrics",
 ]
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from mlvpt.errors import InputError
     from mlvpt.experts import GroupExperts
     from mlvpt.grouping import group_labels
+    from mlvpt.inference.trained import load_trained
     from mlvpt.labels import LabelGroups
     from mlvpt.losses import AsymmetricLoss, MLVPTLoss
     from mlvpt.metrics import average_precision, multilabel_metrics

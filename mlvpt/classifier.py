@@ -302,6 +302,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         *,
         backbone: VisionTransformer | None = None,
         backbone_checkpoint: str | Path | None = None,
+        other_backbone: bool = False,
         **download: Any,
     ) -> "MultiLabelClassifier":
         """Build a saved model again, in eval mode.
@@ -310,6 +311,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             folder: a folder that `save_pretrained` wrote, or a Hugging Face repository id.
             backbone: the built backbone, for models that were made from one.
             backbone_checkpoint: the backbone's weight file, for models that were made from one.
+            other_backbone: load on a backbone of other weights, too, instead of refusing it.
             download: `revision`, `token`, `cache_dir`, ... for huggingface_hub.
 
         Raises:
@@ -367,7 +369,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         if source == "random":
             model.load_trained_state(state, whole=True)
             return model.eval()
-        if backbone_hash(model.vit) != config["backbone_sha256"]:
+        if not other_backbone and backbone_hash(model.vit) != config["backbone_sha256"]:
             raise InputError(
                 f"The backbone's weights are not those that {folder} was trained on (their SHA-256 "
                 "differs). Give the same: backbone_checkpoint=FILE for a weight file, "

@@ -14,8 +14,10 @@ from tqdm.auto import tqdm
 from mlvpt.cli.main import fail
 from mlvpt.errors import InputError
 from mlvpt.files import Outputs, output_to_standard
+from mlvpt.grouping import cooccurrence_counts
 from mlvpt.inference import export as exporting
 from mlvpt.inference.predict import annotate, check_annotated, find_images, predict_files
+from mlvpt.studies.pairs import Pairs, held_against, pairs_of_run, pairs_table, read_pairs
 from mlvpt.training import evaluation, recipes
 from mlvpt.training.build import load_model
 from mlvpt.training.data import load_data, pick_device
@@ -70,10 +72,12 @@ def evaluate(options: Any) -> None:
     part = parts[options.split]
     if list(part.class_names) != list(model.class_names):
         raise InputError(f"the classes of {data.name} are not those that the model was trained on.")
-    outputs = Outputs([*run_files(options.run), *_image_files(part), *_given(data.root)])
+    inputs = [*run_files(options.run), *_image_files(part), *_given(data.root)]
+    outputs = Outputs([*inputs, *_given(options.pairs)])
     outputs.add(options.json, "--json")
     summary = Path(options.run) / "summary.json"
     thresholds = run_thresholds(options.run, model.class_names) if summary.is_file() else None
+    pairs = _pairs(options, config, splits)
     with _bar(len(part)) as on_batch:
         probabilities = evaluation.predict_dataset(
             model,
@@ -88,12 +92,31 @@ def evaluate(options: Any) -> None:
             part.targets, probabilities, part.class_names, thresholds
         )
     }
+    if pairs is not None:
+        counts = cooccurrence_counts(splits.train.targets)
+        found[options.split]["bias"] = held_against(
+            part.targets, probabilities, part.class_names, pairs, thresholds, counts
+        )
     if options.json:
         device = next(model.parameters()).device
         seconds = time.perf_counter() - began
         write_record(options.json, found, seconds=seconds, seed=config.optim.seed, device=device)
     if not output_to_standard(options.json):
         print(evaluation.metrics_table(found))
+        if pairs is not None:
+            print(f"\n{pairs_table(found[options.split]['bias'])}")
+
+
+def _pairs(options: Any, config: Any, splits: Any) -> Pairs | None:
+    """The pairs of classes that were asked for, or those that the run and its data allow."""
+    names = splits.train.class_names
+    if options.pairs is not None:
+        return read_pairs(options.pairs, names)
+    stored = Path(options.run) / "split.json"
+    known = config.data.hold_out and stored.is_file() and same_data(read_split(stored), splits)
+    chosen_on = ("train", "val")  # pairs of the run's own model would be measured where it chose
+    own = splits.val.targets if known and options.split not in chosen_on else None
+    return pairs_of_run(options.run, names, own)
 
 
 def _image_files(dataset: Any) -> list[Path]:

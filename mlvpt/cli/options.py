@@ -156,6 +156,11 @@ def evaluate(parser: ArgumentParser) -> None:
     _loading(parser, 64)
     parser.add_argument("--split", default="test", help="train, val, test; of scenes, test_shifted")
     parser.add_argument("--data.root", dest="root", help="where the data lies now")
+    parser.add_argument(
+        "--pairs",
+        help="pairs of classes that co-occurrence is held against: a JSON file, or the name of a "
+        "recorded study; default: recorded ones of these classes, else the run's own on val",
+    )
     parser.add_argument("--json", type=Path, help="write every metric with its record")
 
 
