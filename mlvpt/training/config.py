@@ -25,6 +25,7 @@ DATASETS = Literal[
     "coco2014",
     "coco2017",
     "nuswide",
+    "vg256",
     "visual_genome",
     "manifest",
     "coco_json",
