@@ -12,9 +12,12 @@ With --no-memory the rows are of part "time".
 
 "products" are the matrix products and the attention that a training step of the prefix form cannot
 do without, alone, on numbers that are in the cache: no block that is written better gets below
-them. "blocks" has prompts in the last n blocks only; "kept" is a step that begins with kept tokens,
-as data.token_cache has them. The rows go to results/speed.jsonl, in place of older ones of the same
-case; the figures show all that have memory.
+them. "saved" is what the step keeps for its backward pass, the least that it can take unless it
+computes things twice. "blocks" has prompts in the last n blocks only; "kept" is a step that begins
+with kept tokens, as data.token_cache has them.
+
+The rows go to results/speed.jsonl, in place of older ones of the same case; the figures show all
+that have memory.
 """
 
 import argparse
@@ -144,6 +147,22 @@ def products(model: PromptedViT, batch_size: int) -> Callable[[], None]:
     return run
 
 
+def saved_mb(model: PromptedViT, images: torch.Tensor) -> float:
+    """MB that the forward pass of the prefix form keeps for the backward pass, weights aside."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(images).sum()
+    return sum(kept.values()) / 1e6
+
+
 def synchronise(kind: str) -> None:
     """Wait for the GPU: its calls return before their work is done."""
     if kind == "cuda":
@@ -191,6 +210,8 @@ def time_case(case: tuple[str, int, int], batch_size: int, options: Any) -> dict
         if "products" in seconds:
             ratio = median_ratio(seconds["products"], seconds["plain"])
             row[f"{what}_products_over_plain"] = ratio
+    if options.memory and options.precision == "no":
+        row["step_prefix_saved_mb"] = round(saved_mb(model, images), 1)
     return row
 
 
