@@ -7,10 +7,10 @@ PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto --dist loadf
 BOOK := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebooks book live javascript ablations tables benchmark gpu lint clean
+.PHONY: help demo test test-bounds notebooks book live javascript ablations tables benchmark gpu lint clean
 
 help:  ## show this help
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(PYTHON):
 	python3 -m venv $(VENV)
@@ -31,6 +31,21 @@ test: $(VENV)/.installed-all  ## lint, tests, doctests and every chapter of the 
 	$(MAKE) lint
 	$(PYTEST) tests mlvpt --doctest-modules --cov --cov-report=term:skip-covered
 	$(MAKE) notebooks
+
+# Bounds of pyproject.toml: the oldest versions on the oldest Python, which they were made for.
+lowest = $(shell sed -n 's/^ *"\($(1)\)>=\(.*\)",$$/\1==\2/p' pyproject.toml)
+CORE := $(wildcard tests/test_*.py) tests/training/test_dinov3.py
+
+test-bounds:  ## core tests with the oldest torch and timm allowed, and the newest: 2 throwaway environments
+	for versions in 'python3.10 $(call lowest,torch) $(call lowest,timm)' 'python3 torch timm'; do \
+		set -e -- $$versions; python=$$1; shift; folder=$$(mktemp -d); \
+		echo "$$python $$*"; \
+		$$python -m venv $$folder && \
+		$$folder/bin/python -m pip install --quiet --editable '.[test]' "$$@" && \
+		OMP_NUM_THREADS=1 $$folder/bin/python -m pytest --numprocesses auto $(CORE) || \
+			{ rm -rf $$folder; exit 1; }; \
+		rm -rf $$folder; \
+	done
 
 notebooks: $(VENV)/.installed-all  ## run every chapter and compare its outputs, figures apart
 	$(PYTEST) --nbval book/

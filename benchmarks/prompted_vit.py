@@ -1,15 +1,23 @@
 """Speed and memory of prompting: plain form, prefix form, and the unprompted frozen forward.
 
     python benchmarks/prompted_vit.py               # everything, about 25 minutes on 2 cores
-    python benchmarks/prompted_vit.py --only sizes  # one part: sizes, growth or heads
+    python benchmarks/prompted_vit.py --only sizes  # one part: sizes, growth, blocks or heads
     python benchmarks/prompted_vit.py --clock processor --threads 1   # on a busy machine
     python benchmarks/prompted_vit.py --device cuda --precision bf16 --batch-sizes 64 256
 
 Forms are timed in turn, A B C A B C ..., so that a machine that slows down slows all of them; the
 figures are medians, the ratios medians over the turns. Memory is the peak of a training step over
 what the model and the images take: on the CPU of a process of its own, on CUDA of the allocator.
-With --no-memory the rows are of part "time". The rows go to results/speed.jsonl, in place of older
-ones of the same case; the figures show all that have memory.
+With --no-memory the rows are of part "time".
+
+"products" are the matrix products and the attention that a training step of the prefix form cannot
+do without, alone, on numbers that are in the cache: no block that is written better gets below
+them. "saved" is what the step keeps for its backward pass, the least that it can take unless it
+computes things twice. "blocks" has prompts in the last n blocks only; "kept" is a step that begins
+with kept tokens, as data.token_cache has them.
+
+The rows go to results/speed.jsonl, in place of older ones of the same case; the figures show all
+that have memory.
 """
 
 import argparse
@@ -26,7 +34,7 @@ import timm
 import torch
 from tqdm.auto import tqdm
 
-from mlvpt import plots
+from mlvpt import plots, prefix
 from mlvpt.experts import GroupExperts
 from mlvpt.prompts import PromptedViT
 from mlvpt.training.record import make_record
@@ -37,17 +45,20 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 FORMS = ("plain", "prefix", "unprompted")
 # (model, side in pixels, prompts)
 SIZES = tuple((f"vit_{size}_patch16_224", 224, 30) for size in ("tiny", "small", "base"))
+LAST_BLOCKS = (1, 3, 6, 12)  # of ViT-S/16 with 30 prompts, at 224 pixels
 GROWTH = tuple(
     ("vit_small_patch16_224", side, n_prompts)
     for side, n_prompts in ((224, 10), (224, 30), (224, 100), (320, 30), (448, 30))
 )
 
 
-def prompted(name: str, side: int, n_prompts: int, device: str) -> PromptedViT:
+def prompted(
+    name: str, side: int, n_prompts: int, device: str, depth: str | int = "deep"
+) -> PromptedViT:
     """A prompted ViT with random weights: its speed does not depend on them."""
     torch.manual_seed(0)
     vit = timm.create_model(name, num_classes=0, img_size=side)
-    return PromptedViT(vit, n_prompts).to(device)
+    return PromptedViT(vit, n_prompts, depth=depth).to(device)
 
 
 def calls(
@@ -93,6 +104,65 @@ def calls(
     }
 
 
+def products(model: PromptedViT, batch_size: int) -> Callable[[], None]:
+    """The products and the attention of a training step of the prefix form, in deep prompting."""
+    vit, n_prompts, width = model.backbone, model.n_prompts, model.embed_dim
+    n_image = vit.num_prefix_tokens + model.n_patches
+    n_heads = vit.blocks[0].attn.num_heads
+    image, read = batch_size * n_image, batch_size * n_prompts
+    images = torch.randn(batch_size, vit.in_chans, *vit.patch_embed.img_size)
+    shape = (batch_size, n_heads, n_prompts + n_image, width // n_heads)
+    q, k, v = torch.randn(shape)[:, :, n_prompts:], torch.randn(shape), torch.randn(shape)
+    tokens = {(m, n): torch.randn(m, n * width) for m in (image, read) for n in (1, 2, 3, 4)}
+
+    def product(rows: int, weight: torch.Tensor) -> None:
+        prefix._product(tokens[rows, weight.shape[1] // width], weight)
+
+    def mlp(rows: int, block: torch.nn.Module) -> None:
+        for layer in (block.attn.proj, block.mlp.fc1, block.mlp.fc2):
+            product(rows, layer.weight)
+
+    def mlp_back(rows: int, block: torch.nn.Module) -> None:
+        for layer in (block.mlp.fc2, block.mlp.fc1, block.attn.proj):
+            product(rows, layer.weight.t())
+
+    @torch.no_grad()
+    def run() -> None:
+        vit.patch_embed.proj(images)
+        *blocks, last = vit.blocks
+        for block in blocks:
+            product(image, block.attn.qkv.weight)
+            attended, lse = prefix.FLASH(q, k, v)
+            mlp(image, block)
+        product(image, last.attn.qkv.weight[width:])  # keys and values are all that is read
+        mlp(read, last)
+        mlp_back(read, last)
+        product(image, last.attn.qkv.weight[width:].t())
+        for block in reversed(blocks):
+            mlp_back(image, block)
+            if block is not blocks[0]:  # there only the prefix wants a gradient
+                prefix.FLASH_BACKWARD(attended, q, k, v, attended, lse, 0.0, False)
+                product(image, block.attn.qkv.weight.t())
+
+    return run
+
+
+def saved_mb(model: PromptedViT, images: torch.Tensor) -> float:
+    """MB that the forward pass of the prefix form keeps for the backward pass, weights aside."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(images).sum()
+    return sum(kept.values()) / 1e6
+
+
 def synchronise(kind: str) -> None:
     """Wait for the GPU: its calls return before their work is done."""
     if kind == "cuda":
@@ -131,18 +201,80 @@ def time_case(case: tuple[str, int, int], batch_size: int, options: Any) -> dict
         "note": options.note,
     }
     for what, forms in calls(model, images, options.precision).items():
+        if what == "step" and options.device == "cpu" and options.precision == "no":
+            forms["products"] = products(model, batch_size)
         seconds = interleaved(forms, options.turns, CLOCKS[options.clock])
         row |= {f"{what}_{form}_s": round(statistics.median(s), 5) for form, s in seconds.items()}
         for over in ("plain", "unprompted"):
-            ratios = [a / b for a, b in zip(seconds["prefix"], seconds[over], strict=True)]
-            row[f"{what}_prefix_over_{over}"] = round(statistics.median(ratios), 4)
+            row[f"{what}_prefix_over_{over}"] = median_ratio(seconds["prefix"], seconds[over])
+        if "products" in seconds:
+            ratio = median_ratio(seconds["products"], seconds["plain"])
+            row[f"{what}_products_over_plain"] = ratio
+    if options.memory and options.precision == "no":
+        row["step_prefix_saved_mb"] = round(saved_mb(model, images), 1)
     return row
 
 
-def peak_memory(case: tuple[str, int, int], batch_size: int, form: str, options: Any) -> float:
+def kept_tokens(model: PromptedViT, batch_size: int) -> torch.Tensor:
+    """Tokens in place of those before the first block with prompts."""
+    n_tokens = model.backbone.num_prefix_tokens + model.n_patches
+    return torch.randn(batch_size, n_tokens, model.embed_dim, device=model.prompts.device)
+
+
+def median_ratio(ours: list[float], others: list[float]) -> float:
+    """Median over the turns."""
+    return round(statistics.median(a / b for a, b in zip(ours, others, strict=True)), 4)
+
+
+def time_blocks(batch_size: int, options: Any) -> list[dict[str, Any]]:
+    """A training step with prompts in the last n blocks, from images and from kept tokens."""
+    case = name, side, n_prompts = SIZES[1]
+    forms, images = {}, torch.randn(batch_size, 3, side, side, device=options.device)
+    for n in LAST_BLOCKS:
+        model = prompted(name, side, n_prompts, options.device, n)
+        of_images = calls(model, images, options.precision)["step"]
+        forms[n, "step"] = of_images["prefix"]
+        tokens = kept_tokens(model, batch_size)
+        forms[n, "kept"] = calls(model, tokens, options.precision)["step"]["prefix"]
+    forms["unprompted"] = of_images["unprompted"]
+    seconds = interleaved(forms, options.turns, CLOCKS[options.clock])
+    return [
+        {
+            "part": "blocks",
+            "model": name,
+            "side": side,
+            "prompts": n_prompts,
+            "blocks": n,
+            "batch_size": batch_size,
+            "precision": options.precision,
+            "turns": options.turns,
+            "clock": options.clock,
+            "note": options.note,
+            "unprompted_s": round(statistics.median(seconds["unprompted"]), 5),
+        }
+        | {
+            f"{form}_{key}": value
+            for form in ("step", "kept")
+            for key, value in {
+                "s": round(statistics.median(seconds[n, form]), 5),
+                "over_all": median_ratio(seconds[n, form], seconds[LAST_BLOCKS[-1], "step"]),
+                "mb": round(peak_memory(case, batch_size, form, options, n), 1),
+            }.items()
+        }
+        for n in LAST_BLOCKS
+    ]
+
+
+def peak_memory(
+    case: tuple[str, int, int],
+    batch_size: int,
+    form: str,
+    options: Any,
+    depth: str | int = "deep",
+) -> float:
     """MB that a training step (for "unprompted": inference) takes at its peak."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_memory, (case, batch_size, form, options))
+        return pool.apply(_peak_memory, (case, batch_size, form, options, depth))
 
 
 def peak_of(call: Callable[[], None]) -> float:
@@ -159,14 +291,19 @@ def resident(what: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
-def _peak_memory(case: tuple[str, int, int], batch_size: int, form: str, options: Any) -> float:
+def _peak_memory(
+    case: tuple[str, int, int], batch_size: int, form: str, options: Any, depth: str | int
+) -> float:
     name, side, n_prompts = case
     torch.set_num_threads(options.threads)
-    model = prompted(name, side, n_prompts, options.device)
+    model = prompted(name, side, n_prompts, options.device, depth)
     # threads and libraries take their memory in a first step on one image
     small = torch.randn(1, 3, side, side, device=options.device)
-    calls(model, small, options.precision)["step"][form]()
     images = torch.randn(batch_size, 3, side, side, device=options.device)
+    if form == "kept":
+        small, images = kept_tokens(model, 1), kept_tokens(model, batch_size)
+    form = form if form in FORMS else "prefix"
+    calls(model, small, options.precision)["step"][form]()
     if options.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -209,13 +346,13 @@ def _time_heads(n_classes: int, options: Any) -> tuple[float, float]:
 def identity(row: dict[str, Any]) -> tuple:
     """What was measured, and where."""
     keys = ("part", "device", "model", "side", "prompts", "batch_size", "precision", "classes")
-    return tuple(row.get(key) for key in keys)
+    return tuple(row.get(key) for key in (*keys, "blocks"))
 
 
 def main() -> None:
     """Measure, print a line per row, write rows and figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("sizes", "growth", "heads"))
+    parser.add_argument("--only", choices=("sizes", "growth", "blocks", "heads"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="no", choices=("no", "bf16"))
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16])
@@ -229,7 +366,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows, start = [], time.perf_counter()
-    cases = {"sizes": SIZES, "growth": GROWTH, "heads": (), None: SIZES + GROWTH}[options.only]
+    cases = {"sizes": SIZES, "growth": GROWTH, None: SIZES + GROWTH}.get(options.only, ())
     if cases:
         cases = [c for c in cases if not options.models or c[0] in options.models]
         for case in tqdm(cases, desc="prompts"):
@@ -238,6 +375,9 @@ def main() -> None:
                 for form in FORMS if options.memory else ():
                     row[f"step_{form}_mb"] = round(peak_memory(case, batch_size, form, options), 1)
                 rows.append(row)
+    if options.only in (None, "blocks"):
+        for batch_size in tqdm(options.batch_sizes, desc="blocks"):
+            rows += time_blocks(batch_size, options)
     if options.only in (None, "heads"):
         rows += [time_heads(k, options) for k in tqdm((80, 1000, 10_000), desc="heads")]
     for row in rows:

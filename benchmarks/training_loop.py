@@ -87,7 +87,13 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
     )
     run_folder = RunFolder(folder / "run")
-    run = Run(config, run_folder, make_accelerator(config), StopSignals(run_folder.kept), False)
+    run = Run(
+        config,
+        run_folder,
+        make_accelerator(config, run_folder),
+        StopSignals(run_folder.kept),
+        False,
+    )
     run.loader = TimedLoader(run.loader)
     found = {}
     with run.bar:

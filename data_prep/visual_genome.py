@@ -3,7 +3,8 @@
     python data_prep/visual_genome.py --root data/visual_genome
 
 makes image_data.json, objects.json, VG_100K/ and VG_100K_2/ in data/visual_genome, which
-`load_visual_genome("data/visual_genome")` reads.
+`load_visual_genome("data/visual_genome")` reads. For `load_vg256`, the paper's 256 classes, put the
+class list vg256.json there too, from data/vg256 of https://github.com/xiemk/MLC-PAT.
 """
 
 import sys

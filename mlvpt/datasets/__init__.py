@@ -10,7 +10,7 @@ from mlvpt.datasets.manifest import load_manifest
 from mlvpt.datasets.nuswide import load_nuswide
 from mlvpt.datasets.scenes import load_scenes
 from mlvpt.datasets.splits import Splits, load_splits, stratified_split
-from mlvpt.datasets.visual_genome import load_visual_genome
+from mlvpt.datasets.visual_genome import load_vg256, load_visual_genome
 from mlvpt.datasets.voc import load_voc
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "load_nuswide",
     "load_scenes",
     "load_splits",
+    "load_vg256",
     "load_visual_genome",
     "load_voc",
     "require_trainable",

@@ -16,7 +16,7 @@ from mlvpt.datasets.huggingface import load_huggingface
 from mlvpt.datasets.manifest import load_manifest_splits
 from mlvpt.datasets.nuswide import load_nuswide
 from mlvpt.datasets.scenes import load_scenes
-from mlvpt.datasets.visual_genome import load_visual_genome
+from mlvpt.datasets.visual_genome import load_vg256, load_visual_genome
 from mlvpt.datasets.voc import load_voc
 from mlvpt.errors import InputError
 
@@ -136,7 +136,7 @@ def load_splits(
     | voc2007 | trainval | test |
     | voc2012 | train | val (the labels of test are not public) |
     | coco2014, coco2017 | train | val |
-    | nuswide, visual_genome | train | test |
+    | nuswide, vg256, visual_genome | train | test |
     | manifest | split column: train (val, if there is one, is used as it is), else all | test |
     | coco_json | all, those without a label too | none |
     | huggingface | split "train" ("validation" likewise) | "test" |
@@ -172,6 +172,8 @@ def load_splits(
         train, test = (load_coco(root, split, year) for split in ("train", "val"))
     elif name == "nuswide":
         train, test = (load_nuswide(root, split) for split in ("train", "test"))
+    elif name == "vg256":
+        train, test = (load_vg256(root, split) for split in ("train", "test"))
     elif name == "visual_genome":
         train, test = (load_visual_genome(root, split) for split in ("train", "test"))
     elif name == "manifest":

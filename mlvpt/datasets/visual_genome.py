@@ -1,4 +1,4 @@
-"""Visual Genome with its most frequent object names as classes (VG256 and the like)."""
+"""Visual Genome: VG256 by a class list with synonyms, or its most frequent object names."""
 
 import json
 import zlib
@@ -8,10 +8,113 @@ from pathlib import Path
 import numpy as np
 
 from mlvpt.datasets.base import MultiLabelDataset
-from mlvpt.datasets.image_files import ImageFiles, require
+from mlvpt.datasets.image_files import ImageFiles, require, require_file
 from mlvpt.errors import InputError
+from mlvpt.files import shortened
 
-TEST_SHARE = 10  # one image in ten is a test image
+TEST_SHARE = 10  # of the split of our own: one image in ten is a test image
+VG256_TEST_SHARE = 0.3
+VG256_WHERE = "data/vg256 of https://github.com/xiemk/MLC-PAT"
+# words before a name that VG256 takes away
+COLOURS = {"black", "blue", "brown", "gray", "green", "grey", "orange", "pink", "red", "silver"}
+COLOURS |= {"white", "yellow", "dark"}
+ADJECTIVES = COLOURS | {"small", "large", "tall", "long", "wooden", "metal"}
+
+
+def load_vg256(
+    root: str | Path, split: str = "train", class_list: str | Path | None = None
+) -> MultiLabelDataset:
+    """VG256, 256 classes of Visual Genome, each with its synonyms.
+
+    ```
+    root/
+      vg256.json                   {"person": ["person", "man", "men", ...], ...}
+      objects.json                 the objects of the images, with names
+      VG_100K/1.jpg ...            the two folders of images
+      VG_100K_2/1001.jpg ...
+    ```
+    The list is not part of this package: it is public but has no licence. The ML-VPT paper does not
+    say where its classes and its split come from; list and rule are those that one of its authors
+    published with MLC-PAT.
+
+    - Names: the first name of every object, lower-cased, without white space and a full stop at its
+      end. If all words but the last are adjectives of `ADJECTIVES`, the last word alone.
+    - Classes: those that list the name, in the order of the file; a name that two classes list
+      belongs to the later one.
+    - Split: images without a class are left out, the others sorted by their id and permuted by
+      `numpy.random.RandomState(1)`; the last 30% of the permutation are test.
+
+    The image files are not touched until one is opened.
+
+    Args:
+        root: the folder above.
+        split: "train", "test", or "all".
+        class_list: the file of classes and synonyms; None: vg256.json in the root folder.
+
+    Returns:
+        A data set with `.targets` (N, K) int8 in {1, 0}, K classes of the list.
+
+    Raises:
+        InputError: a file is missing (named, with where to find it) or damaged, or no image has
+            a class.
+
+    Source: Krishna et al., IJCV 2017; Xie et al., ICML 2024, for classes and split.
+    """
+    _check_split(split)
+    root = Path(root)
+    classes = _read_classes(root / "vg256.json" if class_list is None else Path(class_list))
+    column = {name: k for k, names in enumerate(classes.values()) for name in names}
+    columns_of = {
+        image["image_id"]: {
+            column[name]
+            for name in (vg256_name(item["names"][0]) for item in image["objects"] if item["names"])
+            if name in column
+        }
+        for image in _read(root / "objects.json")
+    }
+    ids = sorted(image_id for image_id, columns in columns_of.items() if columns)
+    if not ids:
+        raise InputError(f"no image in {root} has a class of the class list.")
+    targets = np.zeros((len(ids), len(classes)), np.int8)
+    for row, image_id in zip(targets, ids, strict=True):
+        row[list(columns_of[image_id])] = 1
+    dataset = _dataset(root, ids, targets, list(classes), f"VG256 {split}")
+    if split == "all":
+        return dataset
+    n_test = int(np.round(VG256_TEST_SHARE * len(ids)))
+    order = np.random.RandomState(1).permutation(len(ids))
+    train, test = np.split(order, [len(ids) - n_test])
+    return dataset.subset(np.sort(train if split == "train" else test))
+
+
+def vg256_name(name: str) -> str:
+    """The name of an object as VG256 looks it up in its lists of synonyms.
+
+    Example:
+        >>> vg256_name("Small brown Dog."), vg256_name("baby elephant")
+        ('dog', 'baby elephant')
+    """
+    name = name.lower().strip()
+    name = name.removesuffix(".").strip()
+    *first, last = name.split() or [""]
+    return last if first and ADJECTIVES.issuperset(first) else name
+
+
+def _read_classes(path: Path) -> dict[str, list[str]]:
+    what = f"the class list of VG256 (vg256.json, in {VG256_WHERE})"
+    require_file(path, what)
+    try:
+        classes = json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}): fetch {what} again.") from error
+    if not isinstance(classes, dict) or not classes:
+        raise InputError(f"{path} should hold classes, {{name: [synonyms]}}, as {what} does.")
+    for name, names in classes.items():
+        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+            raise InputError(
+                f"{path}: the class {name!r} should have a list of names, not {shortened(names)}."
+            )
+    return classes
 
 
 def load_visual_genome(
@@ -26,8 +129,8 @@ def load_visual_genome(
       VG_100K/1.jpg ...            the two folders of images
       VG_100K_2/1001.jpg ...
     ```
-    The list of 256 classes and the split of the ML-VPT paper were never released, so ours are
-    made here and numbers on them do not compare with the paper's:
+    Classes and split are our own, for those who lack the class list that `load_vg256` reads;
+    numbers on them do not compare with the paper's:
 
     - Classes: the first name of every object, lower-cased, with white space at the ends removed
       and runs of it made one space; counted once per image over all images; the `n_classes` most
@@ -51,8 +154,7 @@ def load_visual_genome(
 
     Source: Krishna et al., IJCV 2017.
     """
-    if split not in ("train", "test", "all"):
-        raise InputError(f"split must be 'train', 'test' or 'all', not {split!r}.")
+    _check_split(split)
     if empty not in ("drop", "keep"):
         raise InputError(f"empty must be 'drop' or 'keep', not {empty!r}.")
     root = Path(root)
@@ -78,19 +180,31 @@ def load_visual_genome(
     for i, image_id in enumerate(ids):
         columns = [column[name] for name in names_of.get(image_id, ()) if name in column]
         targets[i, columns] = 1
-    dataset = MultiLabelDataset(
-        targets=targets,
-        class_names=class_names,
-        images=ImageFiles([root / "VG_100K", root / "VG_100K_2"], [f"{i}.jpg" for i in ids]),
-        image_ids=[str(i) for i in ids],
-        name=f"Visual Genome-{n_classes} {split}",
-    )
+    name = f"Visual Genome-{n_classes} {split}"
+    dataset = _dataset(root, ids, targets, class_names, name)
     return dataset.subset(targets.any(axis=1)) if empty == "drop" else dataset
 
 
 def is_test_image(image_id: int) -> bool:
     """Whether an image of Visual Genome belongs to our test split; depends on its id alone."""
     return zlib.crc32(str(image_id).encode()) % TEST_SHARE == 0
+
+
+def _check_split(split: str) -> None:
+    if split not in ("train", "test", "all"):
+        raise InputError(f"split must be 'train', 'test' or 'all', not {split!r}.")
+
+
+def _dataset(
+    root: Path, ids: list[int], targets: np.ndarray, class_names: list[str], name: str
+) -> MultiLabelDataset:
+    return MultiLabelDataset(
+        targets=targets,
+        class_names=class_names,
+        images=ImageFiles([root / "VG_100K", root / "VG_100K_2"], [f"{i}.jpg" for i in ids]),
+        image_ids=[str(i) for i in ids],
+        name=name,
+    )
 
 
 def _read(path: Path) -> list[dict]:

@@ -25,6 +25,7 @@ DATASETS = Literal[
     "coco2014",
     "coco2017",
     "nuswide",
+    "vg256",
     "visual_genome",
     "manifest",
     "coco_json",
@@ -215,6 +216,7 @@ class OptimConfig:
         device: "auto" is the accelerator where there is one.
         checkpoint_minutes: longest time between two checkpoints; there is one every epoch.
         checkpoint_steps: also after every so many steps; 0: by time alone.
+        track: log every epoch to this tracker, too; it must be installed.
     """
 
     lr: float = 5e-4  # release: 5e-4; 1e-4 for VG256, VOC at 448 px, COCO with DINOv2-B
@@ -235,6 +237,9 @@ class OptimConfig:
     device: Literal["auto", "cpu"] = "auto"
     checkpoint_minutes: float = 10.0  # ours: what a kill may cost
     checkpoint_steps: int = 0
+    track: Literal["tensorboard", "wandb", "trackio"] | None = (
+        None  # ours: metrics.jsonl has it all
+    )
 
     def __post_init__(self) -> None:
         check_values("optim", self)
@@ -269,6 +274,7 @@ EXECUTION = frozenset(
         "optim.compile",
         "optim.checkpoint_minutes",
         "optim.checkpoint_steps",
+        "optim.track",
     }
 )
 # May differ when a run is resumed: also where files lie, whose content is compared.

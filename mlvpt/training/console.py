@@ -3,7 +3,6 @@
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,12 @@ from mlvpt.errors import Stopped
 
 
 class Progress:
-    """A bar over the images of all epochs, and TensorBoard if it is installed.
+    """A bar over the images of all epochs.
 
     Args:
         shown: False says nothing at all.
         total: images of all epochs.
-        folder: of the run; TensorBoard's files go to tensorboard/ in it.
+        folder: of the run.
 
     Use it as a context manager; the bar appears on entering.
     """
@@ -34,14 +33,12 @@ class Progress:
         self.start = 0
         self._note: dict[str, str] = {}
         self._bar: Any = None
-        self._board: Any = None
 
     def start_at(self, images: int) -> None:
         """The run was resumed after so many images."""
         self.start = images
 
     def __enter__(self) -> "Progress":
-        self._board = _tensorboard(self.folder) if self.shown else None
         self._bar = tqdm(
             total=self.total,
             initial=self.start,
@@ -55,8 +52,6 @@ class Progress:
 
     def __exit__(self, *_: Any) -> None:
         self._bar.close()
-        if self._board is not None:
-            self._board.close()
 
     def advance(self, images: int, loss: float | None) -> None:
         """A step is done; `loss` is the epoch's mean so far, None where it is not known yet."""
@@ -79,24 +74,11 @@ class Progress:
                 f"epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}  "
                 f"val mAP {100 * line['val_mAP']:.2f}  {line['images_per_second']:.0f} img/s"
             )
-        if self._board is not None:
-            for name in ("loss", "val_mAP", "lr", "images_per_second"):
-                self._board.add_scalar(name, line[name], line["step"])
 
     def write(self, text: str) -> None:
         """Print without breaking the bar."""
         if self.shown:
             tqdm.write(text, file=sys.stderr)
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))
 
 
 class StopSignals:

@@ -38,6 +38,7 @@ from mlvpt.training.evaluation import (
 from mlvpt.training.folder import RunFolder
 from mlvpt.training.record import write_record
 from mlvpt.training.run import Position, Run, make_accelerator, process_state_kept
+from mlvpt.training.tracking import track, tracked
 
 
 def train(
@@ -65,7 +66,7 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(process_state_kept())
         stack.enter_context(signals.installed())
-        accelerator = make_accelerator(config)
+        accelerator = make_accelerator(config, folder)
         if accelerator.is_main_process:
             stack.enter_context(checkpoint.run_lock(folder.path))
             folder.check(config, resume)
@@ -79,7 +80,7 @@ def train(
         if accelerator.is_main_process:
             folder.begin(config, run.splits, run.model)
         try:
-            with run.bar:
+            with run.bar, tracked(accelerator, config, folder):
                 while run.position.epoch < config.optim.epochs and not run.out_of_patience():
                     stopping = train_epoch(run)
                     select(run, stopping)
@@ -218,6 +219,7 @@ def select(run: Run, stopping: bool = False) -> None:
             run.folder.save_model(run.model)
     run.folder.write_metrics(run.position.history)
     run.save()
+    track(run.accelerator, line)
     run.bar.epoch(line, run.config.optim.epochs)
 
 

@@ -32,6 +32,7 @@ from mlvpt.training.data import (
 from mlvpt.training.ema import EMA
 from mlvpt.training.folder import RunFolder
 from mlvpt.training.tokens import kept
+from mlvpt.training.tracking import require_tracker
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -252,15 +253,16 @@ def process_state_kept() -> Iterator[None]:
             kind._shared_state.update(state)
 
 
-def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Accelerator of a run: its device, precision and processes.
+def make_accelerator(config: TrainConfig, folder: RunFolder) -> Accelerator:
+    """Accelerator of a run: its device, precision, processes and tracker.
 
     Sets what must be set before the first kernel runs; `process_state_kept` puts it back.
 
     Raises:
-        InputError: fp16 is asked for on a CPU.
+        InputError: fp16 is asked for on a CPU, or a tracker that is not installed.
     """
     optim = config.optim
+    require_tracker(optim.track)
     if optim.deterministic:
         os.environ.setdefault(CUBLAS, ":4096:8")  # cuBLAS reads it at its start
     torch.use_deterministic_algorithms(optim.deterministic)
@@ -275,6 +277,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         cpu=optim.device == "cpu",
         mixed_precision=optim.precision,
         gradient_accumulation_steps=optim.accumulate,
+        log_with=optim.track,
+        project_dir=str(folder.path),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)],
     )
     if optim.precision == "fp16" and accelerator.device.type == "cpu":

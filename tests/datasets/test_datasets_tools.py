@@ -184,6 +184,7 @@ MAKERS = {
     "coco2014": lambda root: make_coco(root, 2014, images=False),
     "coco2017": lambda root: make_coco(root, 2017, images=False),
     "nuswide": make_nuswide,
+    "vg256": lambda root: make_visual_genome(root, images=False),
     "visual_genome": lambda root: make_visual_genome(root, images=False),
 }
 

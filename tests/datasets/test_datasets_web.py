@@ -1,4 +1,4 @@
-"""NUS-WIDE and Visual Genome: lists, missing images, a class list of our own making."""
+"""NUS-WIDE and Visual Genome: lists, missing images, class lists: one given, one of our own."""
 
 import json
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from layouts import NUSWIDE_CONCEPTS, make_nuswide, make_visual_genome
 
-from mlvpt.datasets import load_nuswide, load_visual_genome
-from mlvpt.datasets.visual_genome import is_test_image
+from mlvpt.datasets import load_nuswide, load_vg256, load_visual_genome
+from mlvpt.datasets.visual_genome import is_test_image, vg256_name
 from mlvpt.errors import InputError
 
 
@@ -135,6 +135,87 @@ def test_visual_genome_missing_or_damaged_file_is_named(tmp_path):
     (tmp_path / "objects.json").write_text(json.dumps([{"image_id": 1}])[:-3])
     with pytest.raises(InputError, match=r"objects\.json is not valid JSON"):
         load_visual_genome(tmp_path)
+
+
+def write_genome(root, objects, classes):
+    """{image id: names of its objects} and {class: synonyms} as the files of VG256."""
+    listed = [
+        {"image_id": i, "objects": [{"names": [name, "alias"]} for name in names] + [{"names": []}]}
+        for i, names in objects.items()
+    ]
+    (root / "objects.json").write_text(json.dumps(listed))
+    (root / "vg256.json").write_text(json.dumps(classes))
+
+
+def test_vg256_takes_classes_and_synonyms_from_the_list_in_its_order(tmp_path):
+    objects = {7: ["Man", "tall dogs."], 3: ["puppy"], 5: ["kite"], 4: ["dog", "two dogs"]}
+    write_genome(tmp_path, objects, {"person": ["man", "men"], "dog": ["dog", "dogs", "puppy"]})
+    dataset = load_vg256(tmp_path, "all")
+    assert dataset.class_names == ["person", "dog"]
+    assert dataset.image_ids == ["3", "4", "7"]  # sorted, and 5 has no class
+    np.testing.assert_array_equal(dataset.targets, [[0, 1], [0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (" Small Brown  Dog. ", "dog"),
+        ("baby dog", "baby dog"),
+        ("small baby dog", "small baby dog"),
+        ("Orange", "orange"),
+        ("t  shirt", "t  shirt"),
+        (" . ", ""),
+    ],
+)
+def test_vg256_takes_colours_and_sizes_before_a_name_away_and_nothing_else(name, expected):
+    assert vg256_name(name) == expected
+
+
+def test_vg256_gives_a_name_that_two_classes_list_to_the_later_one(tmp_path):
+    write_genome(
+        tmp_path, {1: ["grass field"]}, {"grass": ["grass field"], "field": ["grass field"]}
+    )
+    np.testing.assert_array_equal(load_vg256(tmp_path, "all").targets, [[0, 1]])
+
+
+def test_vg256_tests_on_the_last_three_tenths_of_the_published_permutation(tmp_path):
+    objects = {i: ["dog"] for i in range(30, 10, -1)} | {1: ["nothing of the list"]}
+    write_genome(tmp_path, objects, {"dog": ["dog"]})
+    train, test = (load_vg256(tmp_path, split) for split in ("train", "test"))
+    order = np.random.RandomState(1).permutation(20)
+    assert test.image_ids == [str(11 + i) for i in sorted(order[14:])]
+    assert train.image_ids == [str(11 + i) for i in sorted(order[:14])]
+
+
+def test_vg256_reads_a_class_list_from_any_path_and_its_images_from_both_folders(tmp_path):
+    make_visual_genome(tmp_path, n_images=4)
+    (tmp_path / "vg256.json").rename(tmp_path / "classes.json")
+    dataset = load_vg256(tmp_path, "all", tmp_path / "classes.json")
+    assert len(dataset.class_names) == 256
+    assert [dataset.image_path(i).parent.name for i in (0, 1)] == ["VG_100K", "VG_100K_2"]
+
+
+def test_vg256_without_its_class_list_says_where_to_find_it(tmp_path):
+    make_visual_genome(tmp_path, images=False)
+    (tmp_path / "vg256.json").unlink()
+    with pytest.raises(InputError, match=r"vg256\.json.*MLC-PAT"):
+        load_vg256(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "should hold classes"),
+        ('{"dog": "dog"}', "'dog' should have a list of names, not 'dog'"),
+        ('{"dog": ["doggerel"]}', "no image"),
+    ],
+)
+def test_vg256_refuses_a_class_list_that_is_none(tmp_path, text, message):
+    make_visual_genome(tmp_path, images=False)
+    (tmp_path / "vg256.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_vg256(tmp_path)
 
 
 @pytest.mark.parametrize("load", [load_nuswide, load_visual_genome])

@@ -184,7 +184,9 @@ def make_nuswide(
 def make_visual_genome(
     root: Path, n_images: int = 40, n_names: int = 300, images: bool = True, seed: int = 0
 ) -> np.ndarray:
-    """root/image_data.json, objects.json, VG_100K, VG_100K_2.
+    """root/image_data.json, objects.json, vg256.json, VG_100K, VG_100K_2.
+
+    The class list has the first 256 names, each alone.
 
     Returns:
         (n_images, n_names) whether image i+1 has an object called "name <k>", k from 0.
@@ -201,6 +203,8 @@ def make_visual_genome(
             save_image(root / folder / f"{i + 1}.jpg", seed + i)
     (root / "image_data.json").write_text(json.dumps(listed))
     (root / "objects.json").write_text(json.dumps(objects))
+    classes = {f"name {k}": [f"name  {k}"] for k in range(min(n_names, 256))}
+    (root / "vg256.json").write_text(json.dumps(classes))
     return targets
 
 

@@ -52,7 +52,7 @@ def straight(tiny_csv, tmp_path_factory):
 
 
 def test_run_folder_holds_what_it_promises(tiny_run):
-    names = {path.name for path in tiny_run.iterdir()} - {".lock", "tensorboard"}
+    names = {path.name for path in tiny_run.iterdir()} - {".lock"}
     assert names == {
         "config.json",
         "split.json",
