@@ -8,12 +8,22 @@ NAME_vs_base. `strength_curves` reads the records themselves.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
 from mlvpt.errors import InputError
-from mlvpt.plots.style import BROWN, GREY, ORANGE, SKY, group_colors, method_color, style
+from mlvpt.plots.style import (
+    BROWN,
+    GREY,
+    MARKERS,
+    ORANGE,
+    SKY,
+    axes,
+    group_colors,
+    line_colors,
+    method_color,
+    style,
+)
 
 NAMES = {
     "val_mAP": "mAP on val",
@@ -21,28 +31,21 @@ NAMES = {
     "test_shifted_mAP": "mAP on test_shifted",
     "drop": "mAP lost from test to test_shifted",
 }
-MARKERS = "osD^vP*Xh<>"  # methods stay apart without colour, too
 ONE_VIEW = {"co_only": SKY, "dc_only": BROWN}  # variants of ML-VPT, which are no methods
 
 
 def result_bars(
-    lines: Sequence[Mapping[str, Any]],
-    measures: Sequence[str] = ("test_mAP", "test_shifted_mAP"),
-    ax: Axes | None = None,
+    lines: Sequence[Mapping[str, Any]], measures: Sequence[str] = ("test_mAP", "test_shifted_mAP")
 ) -> Axes:
     """Horizontal bars, one group per variant, with whiskers of one standard deviation.
 
     Args:
         lines: of `summarise`, drawn from top to bottom.
         measures: what each group of bars shows.
-        ax: where to draw, in a figure with constrained layout; a new figure if None. The legend
-            stands below the figure.
     """
     _check(lines, measures)
     with style():
-        if ax is None:
-            height = 0.6 + 0.2 * len(lines) * (len(measures) + 0.6)
-            _, ax = plt.subplots(figsize=(6.4, height), layout="constrained")
+        ax = axes(6.4, 0.6 + 0.2 * len(lines) * (len(measures) + 0.6))
         thickness = 0.8 / len(measures)
         rows = np.arange(len(lines))
         for number, measure in enumerate(measures):
@@ -81,13 +84,9 @@ def result_curves(
     if not curves or not all(curves.values()):
         raise InputError("There is nothing to draw: give at least one method with one point.")
     with style():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-        fallback = group_colors(max(len(curves), 1))
+        ax, colors = axes(5.2, 3.6, ax), line_colors(list(curves))
         for number, (method, points) in enumerate(curves.items()):
-            color = method_color(method)
-            color = fallback[number] if color == "#444444" else color
-            x = np.array(sorted(points))
+            color, x = colors[number], np.array(sorted(points))
             values = [100 * np.asarray(points[place], dtype=float) for place in x]
             mean = np.array([v.mean() for v in values])
             std = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
@@ -112,8 +111,7 @@ def map_against_parameters(
     """
     _check(lines, (measure,))
     with style():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
+        ax = axes(6.0, 3.8, ax)
         ax.set_xscale("log")
         for number, line in enumerate(lines):
             ax.errorbar(
@@ -153,9 +151,7 @@ def paired_differences(
     if not compared:
         raise InputError("No variant has two seeds in common with the base: nothing to compare.")
     with style():
-        if ax is None:
-            height = 0.9 + 0.24 * len(compared)
-            _, ax = plt.subplots(figsize=(5.6, height), layout="constrained")
+        ax = axes(5.6, 0.9 + 0.24 * len(compared), ax)
         ax.axvline(0, color=GREY, linewidth=1)
         for row, (_, found) in enumerate(compared):
             error = found["std"] / np.sqrt(found["n"])
@@ -210,7 +206,7 @@ def strength_curves(
     if not values:
         raise InputError(f"No record of these methods has {measure!r}.")
     with style():
-        ax = plt.subplots(figsize=(5.2, 3.6), layout="constrained")[1] if ax is None else ax
+        ax = axes(5.2, 3.6, ax)
         drawn = [method for method in names if method in values]
         for place, method in enumerate(drawn):
             strengths = np.array(sorted(values[method]))
