@@ -96,12 +96,15 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
     Attributes:
         kinds: every subclass by its class name.
         methods: every method by its name in the settings.
+        settings: of a class, those keyword arguments of its constructor that the settings of a
+            model (`mlvpt.training.config.ModelConfig`) have under the same names.
         mean, std: per channel, for images in [0, 1]: what the backbone was trained with. Set
             them to others before training, and they are saved and loaded with the model.
     """
 
     kinds: ClassVar[dict[str, type["MultiLabelClassifier"]]] = {}
     methods: ClassVar[dict[str, type["MultiLabelClassifier"]]] = {}
+    settings: ClassVar[tuple[str, ...]] = ()
 
     vit: VisionTransformer
     options: dict[str, Any]
@@ -130,12 +133,8 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
 
     @classmethod
     def options_of(cls, config: Any) -> dict[str, Any]:
-        """The constructor's own keyword arguments in the settings of a model: none, by default.
-
-        Args:
-            config: a `mlvpt.training.config.ModelConfig`.
-        """
-        return {}
+        """The constructor's own keyword arguments, from a `mlvpt.training.config.ModelConfig`."""
+        return {name: getattr(config, name) for name in cls.settings}
 
     @classmethod
     def from_config(
@@ -340,8 +339,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             raise InputError(
                 f"{folder} was trained on a weight file: give it as backbone_checkpoint=FILE."
             )
-        size = tuple(config["image_size"])
-        groups = config["groups"]
+        size, groups = tuple(config["image_size"]), config["groups"]
         try:
             model = kind._make(
                 config["backbone"] if backbone is None else backbone,
@@ -386,6 +384,20 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
     ) -> "MultiLabelClassifier":
         """Call the constructor, of a classifier without groups unless a subclass says otherwise."""
         return cls(backbone, class_names, **keywords)
+
+
+class PromptedClassifier(MultiLabelClassifier):
+    """A classifier whose backbone is frozen, in eval mode, inside a PromptedViT."""
+
+    @property
+    def prompted_vit(self) -> PromptedViT:
+        """The frozen backbone with its prompts."""
+        return next(part for part in self.children() if isinstance(part, PromptedViT))
+
+    @property
+    def vit(self) -> VisionTransformer:
+        """The frozen timm model inside."""
+        return self.prompted_vit.backbone
 
 
 def _pictures(images: Any) -> Sequence[Any]:

@@ -53,12 +53,7 @@ class LabelGroups:
         if len(co) != len(dc):
             raise InputError(f"co groups {len(co)} classes, but dc groups {len(dc)}.")
         names = check_class_names(self.class_names, len(co))
-        for field, value in zip(
-            ("co", "dc", "n_groups", "class_names"),
-            (co, dc, int(self.n_groups), names),
-            strict=True,
-        ):
-            object.__setattr__(self, field, value)
+        vars(self).update(co=co, dc=dc, n_groups=int(self.n_groups), class_names=names)
 
     @property
     def n_classes(self) -> int:
@@ -297,10 +292,14 @@ def check_scores(targets: ArrayLike, scores: ArrayLike, what: str) -> tuple[np.n
     return targets, scores
 
 
-def check_probabilities(probabilities: np.ndarray) -> None:
-    """Refuse probabilities outside [0, 1]."""
+def check_probabilities(
+    targets: ArrayLike, probabilities: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels and probabilities as (N, K) arrays, see `check_scores`, if all lie in [0, 1]."""
+    targets, probabilities = check_scores(targets, probabilities, "probabilities")
     if probabilities.min() < 0 or probabilities.max() > 1:
         raise InputError("Probabilities must lie in [0, 1]: apply a sigmoid to logits first.")
+    return targets, probabilities
 
 
 def check_threshold(threshold: float | ArrayLike, n_classes: int) -> np.ndarray:

@@ -34,6 +34,7 @@ from mlvpt.labels import check_class_names, check_probabilities, check_scores, c
 
 Definition = Literal["area", "voc2010", "voc2007"]
 BOOTSTRAP_ENTRIES = 2**22  # weights held at a time, resamples x images: 16 MB
+CONFIDENCE = 0.95  # of every interval, two-sided
 
 
 def average_precision(
@@ -117,8 +118,7 @@ def multilabel_metrics(
         >>> metrics["CP"], metrics["CR"], metrics["OP"], metrics["top1_OF1"]
         (0.75, 1.0, 0.6666666666666666, 1.0)
     """
-    targets, probabilities = check_scores(targets, probabilities, "probabilities")
-    check_probabilities(probabilities)
+    targets, probabilities = check_probabilities(targets, probabilities)
     n_images, n_classes = targets.shape
     names = check_class_names(class_names, n_classes)
     threshold = check_threshold(threshold, n_classes)
@@ -167,8 +167,7 @@ def tune_thresholds(targets: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
         >>> tune_thresholds([[1], [1], [0], [0]], [[0.9], [0.3], [0.1], [0.0]])
         array([0.2])
     """
-    targets, probabilities = check_scores(targets, probabilities, "probabilities")
-    check_probabilities(probabilities)
+    targets, probabilities = check_probabilities(targets, probabilities)
     thresholds = np.full(targets.shape[1], 0.5)
     for k in range(targets.shape[1]):
         known = targets[:, k] != -1
@@ -248,10 +247,9 @@ def bootstrap_map(
     targets: ArrayLike,
     scores: ArrayLike,
     n_resamples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Confidence interval of the mAP ("area") over the choice of images, by the bootstrap.
+    """95% interval of the mAP ("area") over the choice of images, by the bootstrap.
 
     Images are drawn with replacement; a resample without positives of a class leaves that class
     out. Says nothing about the spread over training seeds.
@@ -260,26 +258,30 @@ def bootstrap_map(
         targets: (N, K) of 1, 0 and -1.
         scores: (N, K), any scale.
         n_resamples: number of resamples, R.
-        confidence: of the two-sided percentile interval, in (0, 1).
         seed: of the resampling.
 
     Returns:
         (low, high) in [0, 1].
 
     Raises:
-        InputError: as `average_precision`; no positive label; confidence outside (0, 1); R < 1.
+        InputError: as `average_precision`; no positive label; R < 1.
 
     Source: Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979.
     """
     targets, scores = check_scores(targets, scores, "scores")
     if not (targets == 1).any():
         raise InputError("No class has a positive label: there is nothing to measure.")
-    if not 0 < confidence < 1 or n_resamples < 1:
-        raise InputError("confidence must lie between 0 and 1, and n_resamples be at least 1.")
+    if n_resamples < 1:
+        raise InputError(f"n_resamples must be at least 1, but is {n_resamples}.")
     batches = bootstrap_weights(len(targets), n_resamples, seed)
     maps = [_weighted_map(targets, scores, weights) for weights in batches]
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(np.concatenate(maps), [tail, 1 - tail])
+    return percentile_interval(np.concatenate(maps))
+
+
+def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
+    """The middle 95% of a measure's (R,) resamples; NaN, a resample without it, is left out."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(resampled, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -343,8 +345,7 @@ def induced_false_positives(
         >>> found["probability_difference"], found["rate_difference"], found["n_pairs"]
         (0.5, 1.0, 1)
     """
-    targets, probabilities = check_scores(targets, probabilities, "probabilities")
-    check_probabilities(probabilities)
+    targets, probabilities = check_probabilities(targets, probabilities)
     conditional = conditional_probabilities(counts)
     n_classes = targets.shape[1]
     if len(conditional) != n_classes:

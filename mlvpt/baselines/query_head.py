@@ -9,12 +9,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mlvpt.backbones import build_backbone
-from mlvpt.classifier import MultiLabelClassifier, Output
+from mlvpt.classifier import Output, PromptedClassifier
 from mlvpt.errors import InputError
 from mlvpt.prompts import PromptedViT
 
 
-class QueryHead(MultiLabelClassifier, methods=("query_head",)):
+class QueryHead(PromptedClassifier, methods=("query_head",)):
     """A query head: one learnt query per class attends to the frozen patch tokens.
 
     With X the patch tokens and Q the K queries, one decoder layer without self-attention:
@@ -69,16 +69,6 @@ class QueryHead(MultiLabelClassifier, methods=("query_head",)):
         bound = 1 / math.sqrt(width)
         self.weight = nn.Parameter(torch.empty(n_classes, width).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(n_classes))
-
-    @property
-    def prompted_vit(self) -> PromptedViT:
-        """The frozen backbone with its prompts."""
-        return self.prompted
-
-    @property
-    def vit(self) -> VisionTransformer:
-        """The frozen timm model inside."""
-        return self.prompted.backbone
 
     def forward(self, images: Tensor) -> Output:
         """Score every class: (B, 3, H, W) -> logits (B, K)."""

@@ -38,8 +38,8 @@ def load_nuswide(
         root: the folder above.
         split: "train" or "test".
         missing: listed images whose file is not there are counted and the first few named in a
-            warning, and left out ("skip"); "error" stops; "keep" keeps them without looking, for
-            work on labels alone.
+            warning, and left out ("skip"); "keep" keeps them without looking, for work on labels
+            alone.
         empty: "drop" leaves out images without any of the 81 labels, "keep" keeps them.
 
     Returns:
@@ -53,7 +53,7 @@ def load_nuswide(
     """
     for value, name, known in (
         (split, "split", ("train", "test")),
-        (missing, "missing", ("skip", "error", "keep")),
+        (missing, "missing", ("skip", "keep")),
         (empty, "empty", ("drop", "keep")),
     ):
         if value not in known:
@@ -75,7 +75,7 @@ def load_nuswide(
     keep = np.ones(len(names), bool)
     if missing != "keep":
         keep &= _present(images, names)
-        _report_missing(images, names, ~keep, missing)
+        _report_missing(images, names, ~keep)
     if empty == "drop":
         keep &= (targets == 1).any(axis=1)
     kept = np.flatnonzero(keep)
@@ -132,7 +132,7 @@ def _present(folder: Path, names: list[str]) -> np.ndarray:
     return present
 
 
-def _report_missing(folder: Path, names: list[str], absent: np.ndarray, missing: str) -> None:
+def _report_missing(folder: Path, names: list[str], absent: np.ndarray) -> None:
     n_absent = int(absent.sum())
     if not n_absent:
         return
@@ -143,6 +143,4 @@ def _report_missing(folder: Path, names: list[str], absent: np.ndarray, missing:
             f"{message}: the images are given out on request, see `python data_prep/nuswide.py`; "
             "pass missing='keep' to work on labels alone."
         )
-    if missing == "error":
-        raise InputError(f"{message}: add them, or pass missing='skip'.")
     warnings.warn(f"{message}; they are left out", stacklevel=3)
