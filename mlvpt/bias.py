@@ -36,11 +36,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
 
 from mlvpt.errors import InputError
 from mlvpt.labels import check_class_names, check_probabilities, check_scores, check_threshold
-from mlvpt.metrics import CONFIDENCE, average_precision, bootstrap_weights, percentile_interval
+from mlvpt.metrics import (
+    CONFIDENCE,
+    average_precision,
+    bootstrap_weights,
+    percentile_interval,
+    weighted_average_precision,
+)
 
 __all__ = [
     "biased_pairs",
@@ -245,7 +250,7 @@ def exclusive_and_cooccur_ap(
         found = np.empty((len(pairs), 4, weights.shape[1]))
         for p, label in enumerate(labels):
             for kind in range(2):
-                found[p, kind::2] = _weighted_average_precision(
+                found[p, kind::2] = weighted_average_precision(
                     problems[kind][:, p], scores[:, label], weights, n_positives[p]
                 )
         return found
@@ -425,48 +430,8 @@ def _bootstrap(
     """(P, 4, R) values of resamples of the images, of weights (N, r) at a time."""
     if n_resamples < 0:
         raise InputError(f"n_resamples must be 0 or more, but is {n_resamples}.")
-    drawn = bootstrap_weights(n_images, n_resamples, seed)
-    batches = [measure(np.ascontiguousarray(weights.T)) for weights in drawn]
-    return np.concatenate(batches or [measure(np.empty((n_images, 0)))], axis=2)
-
-
-def _weighted_average_precision(
-    targets: np.ndarray, scores: np.ndarray, weights: np.ndarray, n_positives: np.ndarray
-) -> np.ndarray:
-    """AP ("area") of one class in r resamples, as it is and matched, (2, r).
-
-    targets (N,), scores (N,), weights (N, r). Matched: precision as if there were n_positives (r,)
-    positives with the scores of those that there are.
-
-    Recall rises only where a positive stands, so the scores of the positives are the only cuts. A
-    sparse matrix adds up the images that come in at each cut: N * r additions, no sorting.
-    """
-    positive = targets == 1
-    if not positive.any():
-        return np.full((2, weights.shape[1]), np.nan)
-    cuts = np.unique(-scores[positive])  # minus the scores, from the highest down
-    place = np.searchsorted(cuts, -scores)  # the first cut at which an image is predicted
-    coming = (targets != -1) & (place < len(cuts))
-
-    def predicted(images: np.ndarray) -> np.ndarray:
-        images = np.flatnonzero(images)
-        ones = np.ones(len(images), np.float32)
-        shape = (len(cuts), len(scores))
-        matrix = sparse.csr_matrix((ones, (place[images], images)), shape=shape)
-        return np.cumsum(matrix @ weights, axis=0)  # (cuts, r)
-
-    true = predicted(positive)
-    false = predicted(coming & ~positive)
-    total = true[-1]
-    gain = np.divide(n_positives, total, out=np.zeros(total.shape, total.dtype), where=total > 0)
-    steps = np.diff(true, axis=0, prepend=0)
-    result = np.full((2, len(total)), np.nan)
-    for row, factor in enumerate((1, gain)):
-        more = factor * true
-        precision = np.divide(more, more + false, out=np.zeros_like(more), where=more > 0)
-        area = np.sum(steps * precision, axis=0, dtype=np.float64)
-        np.divide(area, total, out=result[row], where=total > 0)
-    return result
+    batches = [measure(weights) for weights in bootstrap_weights(n_images, n_resamples, seed)]
+    return np.concatenate(batches or [measure(np.empty((n_images, 0)))], axis=2, dtype=np.float64)
 
 
 def _compared(

@@ -18,7 +18,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mlvpt.backbones import Origin, backbone_hash, cache_alone_without_network
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, first_line
 from mlvpt.files import (
     Outputs,
     read_json,
@@ -478,5 +478,5 @@ def _download(repository: str, **keywords: Any) -> Path:
     except Exception as error:
         raise InputError(
             f"{repository} is neither a folder nor a repository that can be fetched "
-            f"({(str(error) or type(error).__name__).splitlines()[0]})."
+            f"({first_line(error)})."
         ) from error

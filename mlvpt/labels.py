@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, first_line
 from mlvpt.files import read_json, write_json
 
 
@@ -249,8 +249,9 @@ def check_targets(targets: ArrayLike) -> np.ndarray:
             "Labels must be an (N, K) array, but their rows differ in length."
         ) from error
     except (TypeError, RuntimeError) as error:  # a tensor of bfloat16, on a GPU, or with gradient
-        reason = str(error).splitlines()[0]
-        raise InputError(f"Labels must be an array of numbers on the CPU ({reason}).") from error
+        raise InputError(
+            f"Labels must be an array of numbers on the CPU ({first_line(error)})."
+        ) from error
     if targets.ndim != 2:
         raise InputError(
             f"Labels must be an (N, K) array of N images and K classes, but have shape "
@@ -281,8 +282,9 @@ def check_scores(targets: ArrayLike, scores: ArrayLike, what: str) -> tuple[np.n
     try:
         scores = np.asarray(scores, dtype=np.float64)
     except (ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"The {what} must be an (N, K) array of numbers ({reason}).") from error
+        raise InputError(
+            f"The {what} must be an (N, K) array of numbers ({first_line(error)})."
+        ) from error
     if targets.shape != scores.shape:
         raise InputError(
             f"Labels {targets.shape} and {what} {scores.shape} must have the same shape (N, K)."

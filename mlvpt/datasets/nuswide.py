@@ -61,9 +61,8 @@ def load_nuswide(
     root, part = Path(root), split.capitalize()
     concepts = first_existing(root, ["ConceptsList/Concepts81.txt", "Concepts81.txt"])
     class_names = _lines(require(concepts, "the concept list of NUS-WIDE", "nuswide"))
-    listed = first_existing(
-        root, [f"ImageList/{part}Imagelist.txt", f"{part}Imagelist.txt"]
-    )  # the lists come from Windows
+    listed = first_existing(root, [f"ImageList/{part}Imagelist.txt", f"{part}Imagelist.txt"])
+    # the lists come from Windows
     names = [line.replace("\\", "/") for line in _lines(require(listed, "the list", "nuswide"))]
     folder = first_existing(root, ["Groundtruth/TrainTestLabels", "TrainTestLabels"])
     require(folder, "the labels of NUS-WIDE", "nuswide")

@@ -39,9 +39,6 @@ def attention_grid(
             hold one of them are titled in the colour of their view.
         views: the views in the order of `attention`.
 
-    Returns:
-        The Figure.
-
     Raises:
         InputError: the attention does not fit the groups and views.
     """
@@ -82,9 +79,6 @@ def label_attention_grid(
         titles: n titles.
         boxes: n boxes (x0, y0, x1, y1) in pixels, exclusive ends: where each class is; or
             none.
-
-    Returns:
-        The Figure.
 
     Raises:
         InputError: the attention does not fit the titles and boxes.

@@ -25,7 +25,6 @@ def gate_heatmap(
         gates: (K, E), or (B, K, E), which is averaged over the images; rows sum to 1.
         groups: the model's label groups, of the same K classes, with names or without.
         view: "co" or "dc": the partition to order by.
-        ax: where to draw; by default a new figure.
 
     Returns:
         The Axes. The colour scale is the same for every figure: 0 to 1.

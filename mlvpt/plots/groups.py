@@ -34,10 +34,6 @@ def affinity_heatmap(
         groups: LabelGroups that give the order; without them classes keep theirs.
         view: "co" or "dc": the partition to order by and the label of the colour bar.
         class_names: K names; by default those of the groups, or else the class indices.
-        ax: where to draw; by default a new figure that fits K classes.
-
-    Returns:
-        The Axes.
 
     Raises:
         InputError: `affinity` is no such matrix, the groups or names do not fit it, unknown view.
@@ -71,10 +67,6 @@ def cooccurrence_heatmap(
     Args:
         counts: (K, K) co-occurrence counts; the diagonal holds the images of each class.
         class_names: K names; by default the class indices.
-        ax: where to draw; by default a new figure that fits K classes.
-
-    Returns:
-        The Axes.
 
     Raises:
         InputError: `counts` are no counts, or the names do not fit them.
@@ -105,12 +97,8 @@ def group_graph(
         affinity: (K, K), symmetric.
         partition: (K,) group of each class, for instance `groups.co`.
         class_names: K names; by default the class indices.
-        ax: where to draw; by default a new figure that fits K classes.
         n_edges: edges drawn, the strongest, and all that equal the last of them; by default 3 K.
             Zero affinities are not drawn.
-
-    Returns:
-        The Axes.
 
     Raises:
         InputError: `affinity` is no such matrix, or the partition or names do not fit it.

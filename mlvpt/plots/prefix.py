@@ -90,9 +90,8 @@ def prompting_cost(
 def prefix_figure() -> Figure:
     """What the plain and the prefix form compute in every block, and what it costs.
 
-    Returns:
-        The Figure: tables of steps per form and kind of block, and one bar per form, of ML-VPT on
-        ViT-B/16 at 224 pixels with 64 images.
+    Tables of steps per form and kind of block, and one bar per form, of ML-VPT on ViT-B/16 at 224
+    pixels with 64 images.
     """
     batch_size = 64
     cost = prompting_cost(batch_size, 197, **VIT_B)
@@ -118,9 +117,6 @@ def mask_figure(allowed: ArrayLike, n_prompts: int) -> Axes:
         allowed: (N, N) bool, True where attention is allowed; the class token first, then the
             prompts, then the patches.
         n_prompts: P.
-
-    Returns:
-        The Axes.
 
     Raises:
         InputError: `allowed` is not square, or has no room for the prompts.

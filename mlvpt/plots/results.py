@@ -79,7 +79,6 @@ def result_curves(
     Args:
         curves: {method: {x: one fraction per seed}}.
         x_label, y_label: of the axes; y is drawn in percent.
-        ax: where to draw; a new figure if None.
     """
     if not curves or not all(curves.values()):
         raise InputError("There is nothing to draw: give at least one method with one point.")
@@ -107,7 +106,6 @@ def map_against_parameters(
     Args:
         lines: of `summarise`.
         measure: on the vertical axis.
-        ax: where to draw; a new figure if None.
     """
     _check(lines, (measure,))
     with style():
@@ -142,7 +140,6 @@ def paired_differences(
     Args:
         lines: of `summarise` with a base.
         measure: which differences.
-        ax: where to draw; a new figure if None.
     """
     from scipy import stats
 
@@ -190,10 +187,6 @@ def strength_curves(
         measure: key of the records, such as "test_shifted_mAP".
         label: of the vertical axis; the unit, percent, is added.
         names: what to draw and what to call it, by method, in the order of the legend.
-        ax: where to draw; by default a new figure.
-
-    Returns:
-        The Axes.
 
     Raises:
         InputError: no record has the measure.

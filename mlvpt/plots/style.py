@@ -21,7 +21,6 @@ BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = sns.color_pal
 
 CO_COLOR, DC_COLOR = BLUE, ORANGE
 SEQUENTIAL = "mako_r"  # light is little: prints well, monotone in lightness
-DIVERGING = "vlag"  # blue is less, red is more, white is zero
 MARKERS = "osD^vP*Xh<>"  # lines and points stay apart without colour, too
 
 # by the name of the method, in lower case letters and digits alone

@@ -36,9 +36,6 @@ def build_groups(
         targets: (N, K) in {1, 0, -1}, of the training split alone.
         class_names: K names.
         seed: of the clustering, or of the draw for random groups.
-
-    Returns:
-        LabelGroups.
     """
     source, n_groups, names = config.group_source, config.n_groups, class_names
     if source == "single":
@@ -60,9 +57,6 @@ def build_model(
         config: every setting of the model.
         groups: LabelGroups, or None for a baseline, which has none.
         class_names: K names.
-
-    Returns:
-        MLVPT, or a baseline.
 
     Raises:
         InputError: unknown method or backbone, or options that do not fit.

@@ -1,10 +1,10 @@
-"""A run at the terminal: its progress bar or lines, and the signals that stop it."""
+"""A run at the terminal: its progress bar or lines, tables, and the signals that stop it."""
 
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ class Progress:
         total: images of all epochs.
         folder: of the run; TensorBoard's files go to tensorboard/ in it.
 
+    Attributes:
+        start: images before this process, where the run was resumed; set it before entering.
+
     Use it as a context manager; the bar appears on entering.
     """
 
@@ -35,10 +38,6 @@ class Progress:
         self._note: dict[str, str] = {}
         self._bar: Any = None
         self._board: Any = None
-
-    def start_at(self, images: int) -> None:
-        """The run was resumed after so many images."""
-        self.start = images
 
     def __enter__(self) -> "Progress":
         self._board = _tensorboard(self.folder) if self.shown else None
@@ -97,6 +96,34 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+def layout(
+    rows: Sequence[Sequence[str]], markdown: bool = False, words: Sequence[int] = (0,)
+) -> str:
+    """Rows of cells as the text of a table.
+
+    Args:
+        rows: the head, then the lines; cells are text.
+        markdown: Markdown; else columns two spaces apart, as wide as their widest cell.
+        words: columns that are aligned left; the others hold numbers, aligned right.
+
+    Example:
+        >>> print(layout([["method", "mAP"], ["ML-VPT", "88.1"], ["VPT", "9.5"]]))
+        method   mAP
+        ML-VPT  88.1
+        VPT      9.5
+    """
+    if markdown:
+        head, *lines = rows
+        rule = ["---" if i in words else "---:" for i in range(len(head))]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *lines))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = (
+        [f"{cell:{'<' if i in words else '>'}{widths[i]}}" for i, cell in enumerate(row)]
+        for row in rows
+    )
+    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 class StopSignals:

@@ -215,7 +215,7 @@ class Run:
         self.position = Position(**state["position"])
         self.seconds_before = state["seconds"]
         done = self.position.epoch * self.batches.per_epoch + self.position.batch
-        self.bar.start_at(done * self.global_batch)
+        self.bar.start = done * self.global_batch
 
     def not_finite(self, what: str) -> Stopped:
         """The exception for a number that is not finite."""
