@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,19 +19,13 @@ from torch import Tensor, nn
 
 from mlvpt.backbones import Origin, backbone_hash, cache_alone_without_network
 from mlvpt.errors import InputError, first_line
-from mlvpt.files import (
-    Outputs,
-    read_json,
-    sha256_of_file,
-    sha256_of_json,
-    write_bytes,
-    write_json,
-)
+from mlvpt.files import Outputs, read_json, sha256_of_file, sha256_of_json, write_bytes, write_json
 from mlvpt.images import ImageError, eval_transform, normalize, read_picture
 from mlvpt.labels import LabelGroups, check_class_names
 from mlvpt.prompts import PromptedViT
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
+BATCH = 32  # pictures that are computed together
 DIVERGED = (
     "the model gives NaN: its weights have diverged or are damaged; train it again with a lower "
     "learning rate, or load other weights."
@@ -181,28 +175,25 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         return sum(parameter.numel() for _, parameter in self.trainable_parameters())
 
     @torch.inference_mode()
-    def probabilities(self, images: Any, batch_size: int = 32) -> Tensor:
+    def probabilities(self, images: Any) -> Tensor:
         """Probability of every class in every picture: (N, K) in [0, 1], on the CPU.
 
         Args:
             images: pictures as `predict` takes them.
-            batch_size: pictures that are computed together.
 
         Raises:
             InputError: something that is no picture, an image that cannot be read (with its
                 position), or a model that gives NaN.
         """
         images = _pictures(images)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-            raise InputError(f"batch_size must be a whole number from 1, but is {batch_size!r}.")
         transform = eval_transform(self.image_size)
         first = next(self.parameters())
         was_training = self.training
         self.eval()
         chunks = []
         try:
-            for start in range(0, len(images), batch_size):
-                chunk = images[start : start + batch_size]
+            for start in range(0, len(images), BATCH):
+                chunk = images[start : start + BATCH]
                 pixels = [transform(_read(chunk, i, start)) for i in range(len(chunk))]
                 batch = torch.stack(pixels).to(first.device)
                 logits = self(normalize(batch, self.mean, self.std, first.dtype)).logits

@@ -140,11 +140,7 @@ class Outputs:
         self._targets: dict[Path, str] = {}
 
     def add(
-        self,
-        path: str | Path | None,
-        what: str,
-        *,
-        own: Callable[[Path], bool] | None = None,
+        self, path: str | Path | None, what: str, *, own: Callable[[Path], bool] | None = None
     ) -> None:
         """Add a file to write; None: the option was not given.
 

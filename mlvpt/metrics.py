@@ -245,10 +245,7 @@ def _f1(precision: float, recall: float) -> float:
 
 
 def bootstrap_map(
-    targets: ArrayLike,
-    scores: ArrayLike,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    targets: ArrayLike, scores: ArrayLike, n_resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """95% interval of the mAP ("area") over the choice of images, by the bootstrap.
 

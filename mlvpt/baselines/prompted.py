@@ -75,12 +75,7 @@ class GatedPromptedViT(AttentionPromptedViT):
     change = "GateVPT scales the scores"
 
     def __init__(
-        self,
-        backbone: Backbone,
-        n_prompts: int,
-        *,
-        gate_init: float = -5.0,
-        **options: Any,
+        self, backbone: Backbone, n_prompts: int, *, gate_init: float = -5.0, **options: Any
     ) -> None:
         super().__init__(backbone, n_prompts, depth="shallow", **options)
         n_blocks = len(backbone.blocks)

@@ -59,10 +59,7 @@ class QueryHead(PromptedClassifier, methods=("query_head",)):
         self.queries = nn.Parameter(torch.randn(n_classes, width))
         self.attention = nn.MultiheadAttention(width, n_heads, dropout, batch_first=True)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(4 * width, width),
+            nn.Linear(width, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)

@@ -52,11 +52,7 @@ def groups(options: Any) -> None:
         raise InputError("nothing to group: give --dataset, --counts or --data.name.")
     tau = options.tau[0] if len(options.tau) == 1 else options.tau
     found = group_labels(
-        counts=counts,
-        n_groups=options.n_groups,
-        tau=tau,
-        seed=options.seed,
-        class_names=names,
+        counts=counts, n_groups=options.n_groups, tau=tau, seed=options.seed, class_names=names
     )
     if options.output:
         found.to_json(options.output)

@@ -111,8 +111,7 @@ def _read_labels(path: Path, n_images: int) -> np.ndarray:
     if len(damaged) > MAX_DAMAGED_LABELS:
         raise InputError(f"{path} has {len(damaged)} values that are not 0 or 1 (first {first}).")
     warnings.warn(
-        f"{path.name}: {len(damaged)} labels are not 0 or 1 and are ignored ({first})",
-        stacklevel=3,
+        f"{path.name}: {len(damaged)} labels are not 0 or 1 and are ignored ({first})", stacklevel=3
     )
     return np.array([{b"0": 0, b"1": 1}.get(value, -1) for value in values], np.int8)
 

@@ -22,14 +22,7 @@ from mlvpt.plots.results import (
     strength_curves,
 )
 from mlvpt.plots.speed import cost_by_size, heads_memory, speed_figure
-from mlvpt.plots.style import (
-    CO_COLOR,
-    DC_COLOR,
-    SEQUENTIAL,
-    group_colors,
-    method_color,
-    style,
-)
+from mlvpt.plots.style import CO_COLOR, DC_COLOR, SEQUENTIAL, group_colors, method_color, style
 from mlvpt.plots.training import step_curves, training_curves
 
 __all__ = [

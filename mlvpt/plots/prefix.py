@@ -34,11 +34,7 @@ WORK: dict[str, tuple[tuple[Work, ...], tuple[Work, ...]]] = {
     ),
 }
 COLORS = {"image": BLUE, "once": SKY, "never": "white"}
-MEANING = {
-    "image": "for every image",
-    "once": "once for the whole batch",
-    "never": "not at all",
-}
+MEANING = {"image": "for every image", "once": "once for the whole batch", "never": "not at all"}
 
 
 def prompting_cost(

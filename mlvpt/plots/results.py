@@ -85,10 +85,7 @@ def result_curves(
     with style():
         ax, colors = axes(5.2, 3.6, ax), line_colors(list(curves))
         for number, (method, points) in enumerate(curves.items()):
-            color, x = colors[number], np.array(sorted(points))
-            values = [100 * np.asarray(points[place], dtype=float) for place in x]
-            mean = np.array([v.mean() for v in values])
-            std = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
+            color, (x, mean, std) = colors[number], _means(points)
             ax.plot(x, mean, marker=MARKERS[number % len(MARKERS)], color=color, label=method)
             ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.15, linewidth=0)
         ax.set_xlabel(x_label)
@@ -202,12 +199,11 @@ def strength_curves(
         ax = axes(5.2, 3.6, ax)
         drawn = [method for method in names if method in values]
         for place, method in enumerate(drawn):
-            strengths = np.array(sorted(values[method]))
-            points = [100 * np.array(values[method][strength]) for strength in strengths]
+            strengths, mean, std = _means(values[method])
             ax.errorbar(
                 strengths + 0.012 * (place - (len(drawn) - 1) / 2),
-                [point.mean() for point in points],
-                [point.std(ddof=1) if len(point) > 1 else 0 for point in points],
+                mean,
+                std,
                 color=ONE_VIEW.get(method, method_color(method)),
                 marker=MARKERS[place % len(MARKERS)],
                 capsize=2.5,
@@ -228,6 +224,13 @@ def _check(lines: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> None:
         missing = [line["variant"] for line in lines if measure not in line]
         if missing:
             raise InputError(f"{', '.join(missing)} has no {measure}: leave it out of the figure.")
+
+
+def _means(points: Mapping[float, Sequence[float]]) -> np.ndarray:
+    """(3, n): places in order, and mean and standard deviation of their fractions, in percent."""
+    values = [(x, 100 * np.asarray(points[x], dtype=float)) for x in sorted(points)]
+    rows = [(x, v.mean(), v.std(ddof=1) if len(v) > 1 else 0.0) for x, v in values]
+    return np.array(rows, dtype=float).T
 
 
 def _spread(line: Mapping[str, Any], measure: str) -> float:
