@@ -160,7 +160,9 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options, words = parser.parse_known_args()
-    settings = {name.removeprefix("--"): value for name, value in zip(*[iter(words)] * 2, strict=True)}
+    settings = {
+        name.removeprefix("--"): value for name, value in zip(*[iter(words)] * 2, strict=True)
+    }
     config = change(load(recipe_path(options.recipe)), settings)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -23,34 +23,22 @@ _HOMES = {
     "average_precision": "metrics",
     "InputError": "errors",
 }
-__all__ = [
-    "MLVPT",
-    "AsymmetricLoss",
-    "GroupExperts",
-    "InputError",
-    "LabelGroups",
-    "MLVPTLoss",
-    "MLVPTOutput",
-    "PromptedViT",
-    "__version__",
-    "average_precision",
-    "group_labels",
-    "label_statistics",
-    "load_trained",
-    "multilabel_metrics",
-]
+__all__ = ["__version__", *_HOMES]
 
-if TYPE_CHECKING:
-    from mlvpt.datasets.shipped import label_statistics
-    from mlvpt.errors import InputError
-    from mlvpt.experts import GroupExperts
-    from mlvpt.grouping import group_labels
-    from mlvpt.inference.trained import load_trained
-    from mlvpt.labels import LabelGroups
-    from mlvpt.losses import AsymmetricLoss, MLVPTLoss
-    from mlvpt.metrics import average_precision, multilabel_metrics
-    from mlvpt.model import MLVPT, MLVPTOutput
-    from mlvpt.prompts import PromptedViT
+if TYPE_CHECKING:  # editors read these
+    from mlvpt.datasets.shipped import label_statistics as label_statistics
+    from mlvpt.errors import InputError as InputError
+    from mlvpt.experts import GroupExperts as GroupExperts
+    from mlvpt.grouping import group_labels as group_labels
+    from mlvpt.inference.trained import load_trained as load_trained
+    from mlvpt.labels import LabelGroups as LabelGroups
+    from mlvpt.losses import AsymmetricLoss as AsymmetricLoss
+    from mlvpt.losses import MLVPTLoss as MLVPTLoss
+    from mlvpt.metrics import average_precision as average_precision
+    from mlvpt.metrics import multilabel_metrics as multilabel_metrics
+    from mlvpt.model import MLVPT as MLVPT
+    from mlvpt.model import MLVPTOutput as MLVPTOutput
+    from mlvpt.prompts import PromptedViT as PromptedViT
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, first_line
 
 _logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def create_backbone(
             if not pretrained or checkpoint is not None:
                 raise
             raise InputError(
-                f"The weights of {name} could not be loaded ({_first_line(error)}). Check the "
+                f"The weights of {name} could not be loaded ({first_line(error)}). Check the "
                 "connection, give a weight file as backbone_checkpoint=FILE, or set "
                 "pretrained=False for random weights."
             ) from error
@@ -197,9 +197,8 @@ def rotations(vit: Backbone, n_still: int = 0) -> list[Tensor | None]:
     rope = getattr(vit, "rope", None)
     if rope is None:
         return [None] * len(vit.blocks)
-    own_shape = not vit.dynamic_img_size and hasattr(
-        rope, "feat_shape"
-    )  # the choice that timm makes
+    # the choice that timm makes
+    own_shape = not vit.dynamic_img_size and hasattr(rope, "feat_shape")
     table = rope.get_embed() if own_shape else rope.get_embed(shape=vit.patch_embed.grid_size)
     if n_still:
         still = table.new_zeros(*table.shape[:-2], n_still, table.shape[-1])
@@ -329,11 +328,7 @@ def _check_name(name: str) -> None:
         meant = f"Did you mean {' or '.join(near)}? " if near else ""
         raise InputError(f"Unknown backbone {name!r}. {meant}{SUPPORTED}")
     if "/" not in name:
-        tags = {
-            entry.split(".", 1)[1]
-            for entry in timm.list_pretrained(f"{architecture}*")
-            if entry.startswith(architecture + ".")
-        }
+        tags = [entry.split(".", 1)[1] for entry in timm.list_pretrained(f"{architecture}.*")]
         tag = name.partition(".")[2]
         if tag and tag not in tags:
             raise InputError(
@@ -358,7 +353,7 @@ def _load_checkpoint(backbone: Backbone, path: Path) -> None:
     except Exception as error:
         raise InputError(
             f"The backbone checkpoint {path} cannot be read as plain tensors "
-            f"({_first_line(error)}): give a .safetensors file or a torch file of tensors only."
+            f"({first_line(error)}): give a .safetensors file or a torch file of tensors only."
         ) from error
     if not isinstance(state, dict):
         raise InputError(
@@ -376,7 +371,7 @@ def _load_checkpoint(backbone: Backbone, path: Path) -> None:
         state = family.checkpoint_filter_fn(state, backbone)
     except (AttributeError, KeyError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"{path} does not fit the backbone ({_first_line(error)}). "
+            f"{path} does not fit the backbone ({first_line(error)}). "
             "Give the backbone name that the file is of."
         ) from error
     wanted = backbone.state_dict()
@@ -397,10 +392,6 @@ def _load_checkpoint(backbone: Backbone, path: Path) -> None:
 def _config_dict(backbone: nn.Module) -> dict:
     config = getattr(backbone, "pretrained_cfg", None) or {}
     return dict(config) if isinstance(config, dict) else config.to_dict()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

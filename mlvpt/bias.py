@@ -30,17 +30,22 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
 
 from mlvpt.errors import InputError
 from mlvpt.labels import check_class_names, check_probabilities, check_scores, check_threshold
-from mlvpt.metrics import average_precision, bootstrap_weights
+from mlvpt.metrics import (
+    CONFIDENCE,
+    average_precision,
+    bootstrap_weights,
+    percentile_interval,
+    weighted_average_precision,
+)
 
 __all__ = [
     "biased_pairs",
@@ -95,8 +100,7 @@ def biased_pairs(
         >>> pair["label"], pair["partner"], round(pair["bias"], 6), pair["share"]
         (0, 1, 2.0, 0.5)
     """
-    targets, probabilities = check_scores(targets, probabilities, "probabilities")
-    check_probabilities(probabilities)
+    targets, probabilities = check_probabilities(targets, probabilities)
     if not 0 <= share <= 1:
         raise InputError(f"share must lie in [0, 1], but is {share}.")
     if n_pairs < 1 or min_images < 1:
@@ -193,7 +197,6 @@ def exclusive_and_cooccur_ap(
     pairs: Sequence[Any],
     n_resamples: int = 1000,
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> dict:
     """Average precision of each pair's class where its partner is, and where it is not.
 
@@ -212,18 +215,17 @@ def exclusive_and_cooccur_ap(
         n_resamples: of the bootstrap over images, the same resamples for all pairs; 0 leaves the
             intervals out.
         seed: of the bootstrap.
-        confidence: of the two-sided percentile intervals, in (0, 1).
 
     Returns:
         dict of plain types. `pairs`: for each pair label (b), partner (z), n_cooccur, n_exclusive,
         n_without (images without b), cooccur_AP, exclusive_AP and AP_difference (the first less
         the second), and cooccur_AP_matched, exclusive_AP_matched and AP_matched_difference, each
-        with its NAME_interval [low, high]; None where no image is of a kind. On top: n_pairs, and
-        the same six with intervals as means over the pairs that have both AP.
+        with its 95% NAME_interval [low, high]; None where no image is of a kind. On top: n_pairs,
+        and the same six with intervals as means over the pairs that have both AP.
 
     Raises:
         InputError: as `average_precision`; pairs that are empty, not two different classes or no
-            classes of these labels; confidence outside (0, 1); n_resamples < 0; no pair has both.
+            classes of these labels; n_resamples < 0; no pair has both.
 
     Source: Singh et al., CVPR 2020, section 5. Matched AP and the intervals are ours.
 
@@ -236,7 +238,6 @@ def exclusive_and_cooccur_ap(
     """
     targets, scores = check_scores(targets, scores, "scores")
     pairs = _check_pairs(pairs, targets.shape[1])
-    _check_bootstrap(n_resamples, confidence)
     labels, partners = np.array(pairs).T
     there, partner = targets[:, labels], targets[:, partners]  # (N, P)
     # the labels of two new problems: an image of the other kind is unknown in this one
@@ -249,7 +250,7 @@ def exclusive_and_cooccur_ap(
         found = np.empty((len(pairs), 4, weights.shape[1]))
         for p, label in enumerate(labels):
             for kind in range(2):
-                found[p, kind::2] = _weighted_average_precision(
+                found[p, kind::2] = weighted_average_precision(
                     problems[kind][:, p], scores[:, label], weights, n_positives[p]
                 )
         return found
@@ -257,9 +258,6 @@ def exclusive_and_cooccur_ap(
     points = resampled_ap(np.ones((len(targets), 1)))[:, :, 0]
     points[:, :2] = np.stack([average_precision(each, scores[:, labels]) for each in problems], 1)
     points[(there == 0).sum(axis=0) == 0] = np.nan  # nothing to rank the positives above
-    drawn = bootstrap_weights(len(targets), n_resamples, seed)
-    batches = [resampled_ap(np.ascontiguousarray(weights.T)) for weights in drawn]
-    resampled = np.concatenate([np.empty((len(pairs), 4, 0)), *batches], axis=2)
     counts = {
         "n_cooccur": (problems[0] == 1).sum(axis=0),
         "n_exclusive": (problems[1] == 1).sum(axis=0),
@@ -269,13 +267,14 @@ def exclusive_and_cooccur_ap(
         (f"cooccur_{measure}", f"exclusive_{measure}", f"{measure}_difference")
         for measure in ("AP", "AP_matched")
     ]
-    rows, means = _compare(names, points, resampled, confidence)
-    if means["cooccur_AP"] is None:
+    resampled = _bootstrap(resampled_ap, len(targets), n_resamples, seed)
+    found = _compared(pairs, counts, names, points, resampled)
+    if found["cooccur_AP"] is None:
         raise InputError(
             "No pair can be compared: each needs images with both classes, with its class alone "
             "and without its class. Give more images, or other pairs."
         )
-    return _result(pairs, counts, rows, means)
+    return found
 
 
 def conditional_rates(
@@ -285,7 +284,6 @@ def conditional_rates(
     thresholds: float | ArrayLike = 0.5,
     n_resamples: int = 1000,
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> dict:
     """How often each pair's class is predicted with its partner, and without it.
 
@@ -300,18 +298,14 @@ def conditional_rates(
     Args:
         targets: (N, K) of 1, 0 and -1; an image counts for a pair if both labels are known.
         probabilities: (N, K) in [0, 1].
-        pairs: of `biased_pairs`, or (b, z) class indices.
         thresholds: one for all classes or (K,), tuned on val; a probability that reaches it is a
             prediction.
-        n_resamples: of the bootstrap over images, the same resamples for all pairs; 0 leaves the
-            intervals out.
-        seed: of the bootstrap.
-        confidence: of the two-sided percentile intervals, in (0, 1).
+        pairs, n_resamples, seed: see `exclusive_and_cooccur_ap`.
 
     Returns:
         dict of plain types. `pairs`: for each pair label (b), partner (z), the number of images of
         the four kinds (n_both, n_label_only, n_partner_only, n_neither), TPR_with_partner,
-        TPR_without_partner, TPR_difference, and the same three of FPR, each with its
+        TPR_without_partner, TPR_difference, and the same three of FPR, each with its 95%
         NAME_interval [low, high]; None where no image is of a kind. On top: n_pairs, and the same
         six with intervals as means over the pairs that have both rates (None if none has).
 
@@ -330,10 +324,8 @@ def conditional_rates(
         >>> [found[f"FPR_{kind}_partner"] for kind in ("with", "without")]
         [1.0, 0.0]
     """
-    targets, probabilities = check_scores(targets, probabilities, "probabilities")
-    check_probabilities(probabilities)
+    targets, probabilities = check_probabilities(targets, probabilities)
     pairs = _check_pairs(pairs, targets.shape[1])
-    _check_bootstrap(n_resamples, confidence)
     labels, partners = np.array(pairs).T
     predicted = (probabilities >= check_threshold(thresholds, targets.shape[1]))[:, labels]
     kinds = np.stack(  # (N, P, 4), in the order of the formulas above
@@ -356,17 +348,14 @@ def conditional_rates(
 
     n_hits, n_images = hits.sum(axis=0), kinds.sum(axis=0)
     points = np.where(n_images > 0, n_hits / np.maximum(n_images, 1), np.nan)  # (P, 4)
-    drawn = bootstrap_weights(len(targets), n_resamples, seed)
-    batches = [rates(np.ascontiguousarray(weights.T)) for weights in drawn]
-    resampled = np.concatenate([np.empty((len(pairs), 4, 0)), *batches], axis=2)
     names = ("n_both", "n_label_only", "n_partner_only", "n_neither")
     counts = dict(zip(names, n_images.T, strict=True))
     names = [
         (f"{rate}_with_partner", f"{rate}_without_partner", f"{rate}_difference")
         for rate in ("TPR", "FPR")
     ]
-    rows, means = _compare(names, points, resampled, confidence)
-    return _result(pairs, counts, rows, means)
+    resampled = _bootstrap(rates, len(targets), n_resamples, seed)
+    return _compared(pairs, counts, names, points, resampled)
 
 
 def claim(
@@ -378,18 +367,13 @@ def claim(
     class_names: Sequence[str] | None = None,
     n_resamples: int = 1000,
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> dict:
     """Everything that this module measures of one model on given pairs, ready for JSON.
 
     Args:
-        targets: (N, K) of 1, 0 and -1.
-        probabilities: (N, K) in [0, 1].
-        pairs: of `biased_pairs`, or (b, z) class indices.
-        thresholds: one for all classes or (K,), tuned on val.
+        targets, probabilities, pairs, thresholds: see `conditional_rates`.
         class_names: K names, used in place of indices.
-        n_resamples, seed, confidence: of the bootstrap over images; both parts see the same
-            resamples.
+        n_resamples, seed: of the bootstrap over images; both parts see the same resamples.
 
     Returns:
         What `exclusive_and_cooccur_ap` and `conditional_rates` return, in one dict, and n_images,
@@ -408,14 +392,14 @@ def claim(
         >>> found["pairs"][0]["label"], found["AP_difference"], found["TPR_difference"]
         ('cup', 0.5, 1.0)
     """
-    options = {"n_resamples": n_resamples, "seed": seed, "confidence": confidence}
-    ap = exclusive_and_cooccur_ap(targets, probabilities, pairs, **options)
-    rates = conditional_rates(targets, probabilities, pairs, thresholds, **options)
+    ap = exclusive_and_cooccur_ap(targets, probabilities, pairs, n_resamples, seed)
+    rates = conditional_rates(targets, probabilities, pairs, thresholds, n_resamples, seed)
     rows = [one | other for one, other in zip(ap["pairs"], rates["pairs"], strict=True)]
     if class_names is not None:
         check_class_names(class_names, np.shape(targets)[1])
         rows = pairs_to_json(rows, class_names)
-    return {**ap, **rates, "pairs": rows, "n_images": len(targets), **options}
+    how = {"n_resamples": n_resamples, "seed": seed, "confidence": CONFIDENCE}
+    return {**ap, **rates, "pairs": rows, "n_images": len(targets), **how}
 
 
 def _check_pairs(pairs: Sequence[Any], n_classes: int) -> list[Pair]:
@@ -440,105 +424,65 @@ def _check_pairs(pairs: Sequence[Any], n_classes: int) -> list[Pair]:
     return found
 
 
-def _check_bootstrap(n_resamples: int, confidence: float) -> None:
-    if not 0 < confidence < 1 or n_resamples < 0:
-        raise InputError("confidence must lie between 0 and 1, and n_resamples be 0 or more.")
-
-
-def _weighted_average_precision(
-    targets: np.ndarray, scores: np.ndarray, weights: np.ndarray, n_positives: np.ndarray
+def _bootstrap(
+    measure: Callable[[np.ndarray], np.ndarray], n_images: int, n_resamples: int, seed: int
 ) -> np.ndarray:
-    """AP ("area") of one class in r resamples, as it is and matched, (2, r).
-
-    targets (N,), scores (N,), weights (N, r). Matched: precision as if there were n_positives (r,)
-    positives with the scores of those that there are.
-
-    Recall rises only where a positive stands, so the scores of the positives are the only cuts. A
-    sparse matrix adds up the images that come in at each cut: N * r additions, no sorting.
-    """
-    positive = targets == 1
-    if not positive.any():
-        return np.full((2, weights.shape[1]), np.nan)
-    cuts = np.unique(-scores[positive])  # minus the scores, from the highest down
-    place = np.searchsorted(cuts, -scores)  # the first cut at which an image is predicted
-    coming = (targets != -1) & (place < len(cuts))
-
-    def predicted(images: np.ndarray) -> np.ndarray:
-        images = np.flatnonzero(images)
-        ones = np.ones(len(images), np.float32)
-        shape = (len(cuts), len(scores))
-        matrix = sparse.csr_matrix((ones, (place[images], images)), shape=shape)
-        return np.cumsum(matrix @ weights, axis=0)  # (cuts, r)
-
-    true = predicted(positive)
-    false = predicted(coming & ~positive)
-    total = true[-1]
-    gain = np.divide(n_positives, total, out=np.zeros(total.shape, total.dtype), where=total > 0)
-    steps = np.diff(true, axis=0, prepend=0)
-    result = np.full((2, len(total)), np.nan)
-    for row, factor in enumerate((1, gain)):
-        more = factor * true
-        precision = np.divide(more, more + false, out=np.zeros_like(more), where=more > 0)
-        area = np.sum(steps * precision, axis=0, dtype=np.float64)
-        np.divide(area, total, out=result[row], where=total > 0)
-    return result
+    """(P, 4, R) values of resamples of the images, of weights (N, r) at a time."""
+    if n_resamples < 0:
+        raise InputError(f"n_resamples must be 0 or more, but is {n_resamples}.")
+    batches = [measure(weights) for weights in bootstrap_weights(n_images, n_resamples, seed)]
+    return np.concatenate(batches or [measure(np.empty((n_images, 0)))], axis=2, dtype=np.float64)
 
 
-def _compare(
+def _compared(
+    pairs: list[Pair],
+    counts: Mapping[str, np.ndarray],
     names: Sequence[tuple[str, str, str]],
     points: np.ndarray,
     resampled: np.ndarray,
-    confidence: float,
-) -> tuple[list[dict], dict]:
+) -> dict:
     """M measures, each two values of each pair and their difference: by pair, and in mean.
 
     Args:
+        pairs: P pairs.
+        counts: {name: (P,) numbers of images}, for the dicts of the pairs.
         names: of the first value, the second and the difference, M times.
         points: (P, 2 M), NaN for a value that does not exist.
         resampled: (P, 2 M, R). In a resample that lacks one of two values a pair is left out.
-        confidence: of the intervals.
 
     Returns:
-        A dict for each pair, and one of the means over the pairs that have both values.
+        n_pairs, the means over the pairs that have both values, and `pairs`, a dict for each.
     """
-    rows, means = [{} for _ in points], {}
+    rows = [
+        {"label": b, "partner": z, **{name: int(n[p]) for name, n in counts.items()}}
+        for p, (b, z) in enumerate(pairs)
+    ]
+    means: dict[str, Any] = {}
     for number, three in enumerate(names):
         two = slice(2 * number, 2 * number + 2)
         point = np.column_stack([points[:, two], -np.diff(points[:, two])])  # (P, 3)
         drawn = np.concatenate([resampled[:, two], -np.diff(resampled[:, two], axis=1)], axis=1)
         for row, values, draws in zip(rows, point, drawn, strict=True):
-            row |= _with_intervals(three, values, draws, confidence)
+            row |= _with_intervals(three, values, draws)
         complete = ~np.isnan(point[:, 2])
         usable = np.where(np.isnan(drawn[:, 2:]), np.nan, drawn)[complete]  # (pairs, 3, R)
         counted = (~np.isnan(usable)).sum(axis=0)
         total = np.nansum(usable, axis=0)
         mean = np.divide(total, counted, out=np.full(total.shape, np.nan), where=counted > 0)
         values = point[complete].mean(axis=0) if complete.any() else np.full(3, np.nan)
-        means |= _with_intervals(three, values, mean, confidence)
-    return rows, means
+        means |= _with_intervals(three, values, mean)
+    return {"n_pairs": len(pairs), **means, "pairs": rows}
 
 
 def _with_intervals(
-    names: tuple[str, str, str], points: np.ndarray, resampled: np.ndarray, confidence: float
-) -> dict:
+    names: tuple[str, str, str], points: np.ndarray, resampled: np.ndarray
+) -> dict[str, Any]:
     """{name: value, name_interval: [low, high]} of (3,) values and their (3, R) resamples."""
     result: dict[str, Any] = {}
-    tail = (1 - confidence) / 2
     for name, point, drawn in zip(names, points, resampled, strict=True):
         known = not np.isnan(point)
         result[name] = float(point) if known else None
         if resampled.shape[1]:
-            drawn = drawn[~np.isnan(drawn)]
-            interval = np.quantile(drawn, [tail, 1 - tail]).tolist() if len(drawn) else None
-            result[f"{name}_interval"] = interval if known else None
+            usable = known and not np.isnan(drawn).all()
+            result[f"{name}_interval"] = list(percentile_interval(drawn)) if usable else None
     return result
-
-
-def _result(
-    pairs: list[Pair], counts: Mapping[str, np.ndarray], rows: list[dict], means: dict
-) -> dict:
-    named = [
-        {"label": b, "partner": z, **{name: int(n[p]) for name, n in counts.items()}, **rows[p]}
-        for p, (b, z) in enumerate(pairs)
-    ]
-    return {"n_pairs": len(pairs), **means, "pairs": named}

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,20 +18,14 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mlvpt.backbones import Origin, backbone_hash, cache_alone_without_network
-from mlvpt.errors import InputError
-from mlvpt.files import (
-    Outputs,
-    read_json,
-    sha256_of_file,
-    sha256_of_json,
-    write_bytes,
-    write_json,
-)
+from mlvpt.errors import InputError, first_line
+from mlvpt.files import Outputs, read_json, sha256_of_file, sha256_of_json, write_bytes, write_json
 from mlvpt.images import ImageError, eval_transform, normalize, read_picture
 from mlvpt.labels import LabelGroups, check_class_names
 from mlvpt.prompts import PromptedViT
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
+BATCH = 32  # pictures that are computed together
 DIVERGED = (
     "the model gives NaN: its weights have diverged or are damaged; train it again with a lower "
     "learning rate, or load other weights."
@@ -96,12 +90,15 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
     Attributes:
         kinds: every subclass by its class name.
         methods: every method by its name in the settings.
+        settings: of a class, those keyword arguments of its constructor that the settings of a
+            model (`mlvpt.training.config.ModelConfig`) have under the same names.
         mean, std: per channel, for images in [0, 1]: what the backbone was trained with. Set
             them to others before training, and they are saved and loaded with the model.
     """
 
     kinds: ClassVar[dict[str, type["MultiLabelClassifier"]]] = {}
     methods: ClassVar[dict[str, type["MultiLabelClassifier"]]] = {}
+    settings: ClassVar[tuple[str, ...]] = ()
 
     vit: VisionTransformer
     options: dict[str, Any]
@@ -130,12 +127,8 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
 
     @classmethod
     def options_of(cls, config: Any) -> dict[str, Any]:
-        """The constructor's own keyword arguments in the settings of a model: none, by default.
-
-        Args:
-            config: a `mlvpt.training.config.ModelConfig`.
-        """
-        return {}
+        """The constructor's own keyword arguments, from a `mlvpt.training.config.ModelConfig`."""
+        return {name: getattr(config, name) for name in cls.settings}
 
     @classmethod
     def from_config(
@@ -182,28 +175,25 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         return sum(parameter.numel() for _, parameter in self.trainable_parameters())
 
     @torch.inference_mode()
-    def probabilities(self, images: Any, batch_size: int = 32) -> Tensor:
+    def probabilities(self, images: Any) -> Tensor:
         """Probability of every class in every picture: (N, K) in [0, 1], on the CPU.
 
         Args:
             images: pictures as `predict` takes them.
-            batch_size: pictures that are computed together.
 
         Raises:
             InputError: something that is no picture, an image that cannot be read (with its
                 position), or a model that gives NaN.
         """
         images = _pictures(images)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-            raise InputError(f"batch_size must be a whole number from 1, but is {batch_size!r}.")
         transform = eval_transform(self.image_size)
         first = next(self.parameters())
         was_training = self.training
         self.eval()
         chunks = []
         try:
-            for start in range(0, len(images), batch_size):
-                chunk = images[start : start + batch_size]
+            for start in range(0, len(images), BATCH):
+                chunk = images[start : start + BATCH]
                 pixels = [transform(_read(chunk, i, start)) for i in range(len(chunk))]
                 batch = torch.stack(pixels).to(first.device)
                 logits = self(normalize(batch, self.mean, self.std, first.dtype)).logits
@@ -342,8 +332,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             raise InputError(
                 f"{folder} was trained on a weight file: give it as backbone_checkpoint=FILE."
             )
-        size = tuple(config["image_size"])
-        groups = config["groups"]
+        size, groups = tuple(config["image_size"]), config["groups"]
         try:
             model = kind._make(
                 config["backbone"] if backbone is None else backbone,
@@ -388,6 +377,20 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
     ) -> "MultiLabelClassifier":
         """Call the constructor, of a classifier without groups unless a subclass says otherwise."""
         return cls(backbone, class_names, **keywords)
+
+
+class PromptedClassifier(MultiLabelClassifier):
+    """A classifier whose backbone is frozen, in eval mode, inside a PromptedViT."""
+
+    @property
+    def prompted_vit(self) -> PromptedViT:
+        """The frozen backbone with its prompts."""
+        return next(part for part in self.children() if isinstance(part, PromptedViT))
+
+    @property
+    def vit(self) -> VisionTransformer:
+        """The frozen timm model inside."""
+        return self.prompted_vit.backbone
 
 
 def _pictures(images: Any) -> Sequence[Any]:
@@ -468,5 +471,5 @@ def _download(repository: str, **keywords: Any) -> Path:
     except Exception as error:
         raise InputError(
             f"{repository} is neither a folder nor a repository that can be fetched "
-            f"({(str(error) or type(error).__name__).splitlines()[0]})."
+            f"({first_line(error)})."
         ) from error

@@ -16,6 +16,11 @@ class InputError(ValueError):
         super().__init__(message)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what another library says, or the name of its exception."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class Stopped(Exception):
     """The run ended before its time and kept what the message says.
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -136,15 +137,10 @@ class Outputs:
 
     def __init__(self, inputs: Iterable[str | Path] = ()) -> None:
         self._inputs = [Path(path) for path in inputs]
-        self._known: set[tuple[int, int]] | None = None  # device and inode of each input
         self._targets: dict[Path, str] = {}
 
     def add(
-        self,
-        path: str | Path | None,
-        what: str,
-        *,
-        own: Callable[[Path], bool] | None = None,
+        self, path: str | Path | None, what: str, *, own: Callable[[Path], bool] | None = None
     ) -> None:
         """Add a file to write; None: the option was not given.
 
@@ -180,7 +176,7 @@ class Outputs:
             raise InputError(f"{what}: {parent} is a file, and a folder is needed for {path}.")
         if target.exists():
             state = target.stat()
-            if (state.st_dev, state.st_ino) in self._inputs_on_disk():
+            if (state.st_dev, state.st_ino) in self._inputs_on_disk:
                 raise InputError(f"{what}: {path} is read by this command: name another file.")
             if own is not None and not own(target):
                 raise InputError(
@@ -188,14 +184,15 @@ class Outputs:
                     "choose another place."
                 )
 
+    @cached_property
     def _inputs_on_disk(self) -> set[tuple[int, int]]:
-        if self._known is None:
-            self._known = set()
-            for path in self._inputs:
-                with contextlib.suppress(OSError, ValueError):
-                    state = path.stat()
-                    self._known.add((state.st_dev, state.st_ino))
-        return self._known
+        """Device and inode of each input."""
+        known = set()
+        for path in self._inputs:
+            with contextlib.suppress(OSError, ValueError):
+                state = path.stat()
+                known.add((state.st_dev, state.st_ino))
+        return known
 
 
 def output_to_standard(*paths: str | Path | None) -> bool:
@@ -308,17 +305,11 @@ def _is(value: Any, kind: Any) -> bool:
     if kind is object or kind is None:
         return kind is object or value is None
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and -math.inf < value < math.inf
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     return isinstance(kind, type) and isinstance(value, kind)
-
-
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def _wrong(value: Any, schema: Any, key: str) -> str:

@@ -9,7 +9,8 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -132,19 +133,38 @@ def open_rgb(path: str | Path) -> Image.Image:
     Raises:
         ImageError: the file cannot be used; its `kind` says why. Names the path and the remedy.
     """
-    path = Path(path)
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
+    with _sayable(path):
+        state_of_file(path)
+        file = open(path, "rb")  # noqa: SIM115  closed by the block below
+    with file:
+        return read_rgb(file, str(path))
+
+
+def state_of_file(path: str | Path) -> os.stat_result:
+    """The state of a regular file that holds something.
+
+    Raises:
+        ImageError: it is none, or may not be looked at; its `kind` says why.
+    """
+    with _sayable(path):
+        state = os.stat(path)
+        if stat.S_ISDIR(state.st_mode):
             os.scandir(path).close()  # of a folder that is closed to us, that is what to say
             raise ImageError(f"{path} is a folder: give the image files in it.", "not an image")
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(state.st_mode):
             raise ImageError(f"{path} is no regular file: give an image file.", "not an image")
-        if status.st_size == 0:
-            raise ImageError(
-                f"{path} is empty (0 bytes): download or copy it again, or remove it.", "empty file"
-            )
-        file = path.open("rb")
+        if state.st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes): {_AGAIN}.", "empty file")
+    return state
+
+
+@contextmanager
+def _sayable(path: str | Path) -> Iterator[None]:
+    """A block in which what the system refuses becomes an ImageError."""
+    try:
+        yield
+    except ImageError:
+        raise
     except PermissionError as error:
         raise ImageError(
             f"{path} may not be read ({error.strerror}): change its permissions or those of the "
@@ -155,12 +175,8 @@ def open_rgb(path: str | Path) -> Image.Image:
         raise ImageError(f"there is no image file {path}: check the path.", "missing") from error
     except OSError as error:
         raise ImageError(f"{path} cannot be opened ({error.strerror}).", "not readable") from error
-    except ValueError as error:  # InputError is one: what was raised above; else a null character
-        if isinstance(error, ImageError):
-            raise
+    except ValueError as error:  # a null character
         raise ImageError(f"{str(path)!r} is no file name: correct it.", "missing") from error
-    with file:
-        return read_rgb(file, str(path))
 
 
 def read_rgb(file: BinaryIO, name: str) -> Image.Image:

@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlvpt.errors import InputError
+from mlvpt.errors import InputError, first_line
 from mlvpt.files import read_json, write_json
 
 
@@ -53,12 +53,7 @@ class LabelGroups:
         if len(co) != len(dc):
             raise InputError(f"co groups {len(co)} classes, but dc groups {len(dc)}.")
         names = check_class_names(self.class_names, len(co))
-        for field, value in zip(
-            ("co", "dc", "n_groups", "class_names"),
-            (co, dc, int(self.n_groups), names),
-            strict=True,
-        ):
-            object.__setattr__(self, field, value)
+        vars(self).update(co=co, dc=dc, n_groups=int(self.n_groups), class_names=names)
 
     @property
     def n_classes(self) -> int:
@@ -254,8 +249,9 @@ def check_targets(targets: ArrayLike) -> np.ndarray:
             "Labels must be an (N, K) array, but their rows differ in length."
         ) from error
     except (TypeError, RuntimeError) as error:  # a tensor of bfloat16, on a GPU, or with gradient
-        reason = str(error).splitlines()[0]
-        raise InputError(f"Labels must be an array of numbers on the CPU ({reason}).") from error
+        raise InputError(
+            f"Labels must be an array of numbers on the CPU ({first_line(error)})."
+        ) from error
     if targets.ndim != 2:
         raise InputError(
             f"Labels must be an (N, K) array of N images and K classes, but have shape "
@@ -286,8 +282,9 @@ def check_scores(targets: ArrayLike, scores: ArrayLike, what: str) -> tuple[np.n
     try:
         scores = np.asarray(scores, dtype=np.float64)
     except (ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"The {what} must be an (N, K) array of numbers ({reason}).") from error
+        raise InputError(
+            f"The {what} must be an (N, K) array of numbers ({first_line(error)})."
+        ) from error
     if targets.shape != scores.shape:
         raise InputError(
             f"Labels {targets.shape} and {what} {scores.shape} must have the same shape (N, K)."
@@ -297,10 +294,14 @@ def check_scores(targets: ArrayLike, scores: ArrayLike, what: str) -> tuple[np.n
     return targets, scores
 
 
-def check_probabilities(probabilities: np.ndarray) -> None:
-    """Refuse probabilities outside [0, 1]."""
+def check_probabilities(
+    targets: ArrayLike, probabilities: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels and probabilities as (N, K) arrays, see `check_scores`, if all lie in [0, 1]."""
+    targets, probabilities = check_scores(targets, probabilities, "probabilities")
     if probabilities.min() < 0 or probabilities.max() > 1:
         raise InputError("Probabilities must lie in [0, 1]: apply a sigmoid to logits first.")
+    return targets, probabilities
 
 
 def check_threshold(threshold: float | ArrayLike, n_classes: int) -> np.ndarray:

@@ -47,11 +47,7 @@ class AsymmetricLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        gamma_neg: float = 2.0,
-        gamma_pos: float = 0.0,
-        clip: float = 0.0,
-        eps: float = 0.0,
+        self, gamma_neg: float = 2.0, gamma_pos: float = 0.0, clip: float = 0.0, eps: float = 0.0
     ) -> None:
         super().__init__()
         if gamma_neg < 0 or gamma_pos < 0 or not (0 <= clip < 1 and 0 <= eps < 1):

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mlvpt.backbones import build_backbone
-from mlvpt.classifier import MultiLabelClassifier, Output
+from mlvpt.classifier import Output, PromptedClassifier
 from mlvpt.errors import InputError
 from mlvpt.experts import GroupExperts
 from mlvpt.labels import LabelGroups
@@ -20,19 +20,8 @@ from mlvpt.prompts import PromptedViT
 
 MLVPTOutput = Output  # the name in version 0.1
 
-# keyword arguments that settings have under the same names
-OPTIONS = (
-    "experts_per_group",
-    "bottleneck",
-    "views",
-    "gate",
-    "depth",
-    "isolate_prompts",
-    "norm_output",
-)
 
-
-class MLVPT(MultiLabelClassifier, methods=("mlvpt",)):
+class MLVPT(PromptedClassifier, methods=("mlvpt",)):
     """A frozen Vision Transformer with prompt tokens per label group and experts per class.
 
     Args:
@@ -59,6 +48,16 @@ class MLVPT(MultiLabelClassifier, methods=("mlvpt",)):
         >>> out.logits.shape, out.co_gates.shape
         (torch.Size([4, 3]), torch.Size([4, 3, 2]))
     """
+
+    settings = (
+        "experts_per_group",
+        "bottleneck",
+        "views",
+        "gate",
+        "depth",
+        "isolate_prompts",
+        "norm_output",
+    )
 
     def __init__(
         self,
@@ -116,16 +115,6 @@ class MLVPT(MultiLabelClassifier, methods=("mlvpt",)):
             "norm_output": self.backbone.norm_output,
         }
 
-    @property
-    def prompted_vit(self) -> PromptedViT:
-        """The frozen backbone with its prompts."""
-        return self.backbone
-
-    @property
-    def vit(self) -> VisionTransformer:
-        """The frozen timm model inside."""
-        return self.backbone.backbone
-
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Output | dict[str, Tensor]:
         """Score every class in every image.
 
@@ -155,10 +144,6 @@ class MLVPT(MultiLabelClassifier, methods=("mlvpt",)):
         maps = self.backbone.attention(images)  # (B, P, h, w)
         shape = (len(self.experts), self.groups.n_groups, -1)
         return maps.unflatten(1, shape).mean(dim=3)  # (B, views, G, E, h, w) -> (B, views, G, h, w)
-
-    @classmethod
-    def options_of(cls, config: Any) -> dict[str, Any]:
-        return {name: getattr(config, name) for name in OPTIONS}
 
     @classmethod
     def _make(cls, backbone, class_names, groups: LabelGroups, **keywords: Any) -> "MLVPT":

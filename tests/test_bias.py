@@ -416,8 +416,8 @@ def test_options_out_of_range_are_refused():
         biased_pairs(*case, n_pairs=0)
     with pytest.raises(InputError, match="No two classes share"):
         biased_pairs(*case, min_images=1000)
-    with pytest.raises(InputError, match="confidence"):
-        claim(*case, PAIRS, confidence=1.0)
+    with pytest.raises(InputError, match="n_resamples"):
+        claim(*case, PAIRS, n_resamples=-1)
     with pytest.raises(InputError, match="threshold"):
         conditional_rates(*case, PAIRS, [0.5, 0.5])
     with pytest.raises(InputError, match="sigmoid"):

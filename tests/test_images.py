@@ -312,7 +312,7 @@ def test_what_is_no_picture_is_refused_in_words(source, message):
     [
         ([[1, 0, 2]], "image 0, class 2 has 2"),
         ([[1, 0, float("nan")]], "image 0, class 2 has nan"),
-        ([[1, 0]], "2 columns but there are 3 class names"),
+        ([[1, 0]], "3 class names were given for 2 classes"),
         ([1, 0, 1], r"\(N, K\) array"),
         ([[1, 0, 1], [0, 0, 0]], "1 images but 2 rows"),
     ],
@@ -324,8 +324,8 @@ def test_bad_targets_are_refused_in_words(targets, message):
 
 
 def test_repeated_class_names_are_refused():
-    with pytest.raises(InputError, match="repeat"):
-        MultiLabelDataset(targets=np.zeros((0, 2)), class_names=["a", "a"], images=[])
+    with pytest.raises(InputError, match="'a' is given more than once"):
+        MultiLabelDataset(targets=[[1, 0]], class_names=["a", "a"], images=["a.png"])
 
 
 def test_paths_name_the_images_and_arrays_are_numbered(photos):

@@ -82,6 +82,8 @@ class E2VPT(FrozenPooledClassifier, methods=("e2vpt",)):
     the first phase, only differentiated at its end.
     """
 
+    settings = ("pool", "n_prompts")
+
     def __init__(
         self,
         backbone: str | VisionTransformer,
@@ -99,10 +101,6 @@ class E2VPT(FrozenPooledClassifier, methods=("e2vpt",)):
         # buffers: a model that was trained, saved and loaded must still know its start
         for name, parameter in list(self.trainable_parameters()):
             self.register_buffer(_initial(name), parameter.detach().clone())
-
-    @classmethod
-    def options_of(cls, config: Any) -> dict[str, Any]:
-        return {**super().options_of(config), "n_prompts": config.n_prompts}
 
     @property
     def n_effective(self) -> int:

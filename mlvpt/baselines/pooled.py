@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mlvpt.backbones import Origin, build_backbone
-from mlvpt.classifier import MultiLabelClassifier, Output
+from mlvpt.classifier import MultiLabelClassifier, Output, PromptedClassifier
 from mlvpt.errors import InputError
 from mlvpt.prompts import PromptedViT, check_images
 
@@ -26,6 +26,8 @@ class PooledClassifier(MultiLabelClassifier):
     Raises:
         InputError: unknown pool, or no class token to read.
     """
+
+    settings = ("pool",)
 
     def __init__(
         self,
@@ -48,10 +50,6 @@ class PooledClassifier(MultiLabelClassifier):
         # the backbone was trained under: with seed 0 the packaged one's own head came back.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-
-    @classmethod
-    def options_of(cls, config: Any) -> dict[str, Any]:
-        return {"pool": config.pool}
 
     def tokens(self, images: Tensor) -> Tensor:
         """Tokens that are pooled: (B, 3, H, W) -> (B, 1, D) class token or (B, N, D) patches."""
@@ -91,7 +89,7 @@ class AttentionPromptedViT(PromptedViT):
         )
 
 
-class FrozenPooledClassifier(PooledClassifier):
+class FrozenPooledClassifier(PromptedClassifier, PooledClassifier):
     """A pooled classifier whose backbone is frozen, in eval mode, inside a PromptedViT.
 
     Args:
@@ -116,16 +114,6 @@ class FrozenPooledClassifier(PooledClassifier):
         super().__init__(vit, origin, class_names, pool=pool)
         self.prompted = prompts(vit, read=self.options["pool"], norm_output=True)
 
-    @property
-    def prompted_vit(self) -> PromptedViT:
-        """The frozen backbone with its prompts."""
-        return self.prompted
-
-    @property
-    def vit(self) -> VisionTransformer:
-        """The frozen timm model inside."""
-        return self.prompted.backbone
-
     def tokens(self, images: Tensor) -> Tensor:
         return self.prompted(images)
 
@@ -138,7 +126,12 @@ class TunedPooledClassifier(PooledClassifier):
 
     Args:
         backbone, class_names, pool, source: see `FrozenPooledClassifier`.
+
+    Attributes:
+        trained: the weights of the backbone that are trained, by the end of their names.
     """
+
+    trained: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -152,6 +145,8 @@ class TunedPooledClassifier(PooledClassifier):
         super().__init__(vit, origin, class_names, pool=pool)
         self.vit = vit
         self.vit.attn_pool = None  # of a SigLIP; nothing reads it, so nothing could train it
+        for name, parameter in self.vit.named_parameters():
+            parameter.requires_grad_(name.endswith(self.trained))
 
     def tokens(self, images: Tensor) -> Tensor:
         images = check_images(self.vit, images)

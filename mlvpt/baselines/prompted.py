@@ -35,6 +35,8 @@ class VPT(FrozenPooledClassifier, methods=("vpt_shallow", "vpt_deep")):
     Source: Jia et al., "Visual Prompt Tuning", ECCV 2022.
     """
 
+    settings = ("pool", "n_prompts")
+
     def __init__(
         self,
         backbone: str | Backbone,
@@ -53,7 +55,7 @@ class VPT(FrozenPooledClassifier, methods=("vpt_shallow", "vpt_deep")):
         depth = config.method.removeprefix("vpt_")
         if depth == "deep" and isinstance(config.depth, int):
             depth = config.depth  # deep in the last blocks alone
-        return {**super().options_of(config), "n_prompts": config.n_prompts, "depth": depth}
+        return {**super().options_of(config), "depth": depth}
 
 
 class GatedPromptedViT(AttentionPromptedViT):
@@ -73,12 +75,7 @@ class GatedPromptedViT(AttentionPromptedViT):
     change = "GateVPT scales the scores"
 
     def __init__(
-        self,
-        backbone: Backbone,
-        n_prompts: int,
-        *,
-        gate_init: float = -5.0,
-        **options: Any,
+        self, backbone: Backbone, n_prompts: int, *, gate_init: float = -5.0, **options: Any
     ) -> None:
         super().__init__(backbone, n_prompts, depth="shallow", **options)
         n_blocks = len(backbone.blocks)
@@ -135,6 +132,8 @@ class GateVPT(FrozenPooledClassifier, methods=("gate_vpt",)):
     ICML 2023, sections 4.1 (gates) and 4.2 (adaptive attention shaping).
     """
 
+    settings = ("pool", "n_prompts")
+
     def __init__(
         self,
         backbone: str | Backbone,
@@ -147,7 +146,3 @@ class GateVPT(FrozenPooledClassifier, methods=("gate_vpt",)):
         prompts = partial(GatedPromptedViT, n_prompts=n_prompts, gate_init=gate_init)
         super().__init__(backbone, class_names, prompts=prompts, **shared)
         self.options |= {"n_prompts": n_prompts, "gate_init": gate_init}
-
-    @classmethod
-    def options_of(cls, config: Any) -> dict[str, Any]:
-        return {**super().options_of(config), "n_prompts": config.n_prompts}

@@ -9,12 +9,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mlvpt.backbones import build_backbone
-from mlvpt.classifier import MultiLabelClassifier, Output
+from mlvpt.classifier import Output, PromptedClassifier
 from mlvpt.errors import InputError
 from mlvpt.prompts import PromptedViT
 
 
-class QueryHead(MultiLabelClassifier, methods=("query_head",)):
+class QueryHead(PromptedClassifier, methods=("query_head",)):
     """A query head: one learnt query per class attends to the frozen patch tokens.
 
     With X the patch tokens and Q the K queries, one decoder layer without self-attention:
@@ -59,26 +59,13 @@ class QueryHead(MultiLabelClassifier, methods=("query_head",)):
         self.queries = nn.Parameter(torch.randn(n_classes, width))
         self.attention = nn.MultiheadAttention(width, n_heads, dropout, batch_first=True)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(4 * width, width),
+            nn.Linear(width, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
         bound = 1 / math.sqrt(width)
         self.weight = nn.Parameter(torch.empty(n_classes, width).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(n_classes))
-
-    @property
-    def prompted_vit(self) -> PromptedViT:
-        """The frozen backbone with its prompts."""
-        return self.prompted
-
-    @property
-    def vit(self) -> VisionTransformer:
-        """The frozen timm model inside."""
-        return self.prompted.backbone
 
     def forward(self, images: Tensor) -> Output:
         """Score every class: (B, 3, H, W) -> logits (B, K)."""

@@ -16,11 +16,7 @@ class FullFineTuning(TunedPooledClassifier, methods=("full_finetuning",)):
     ECCV 2022 ("full").
     """
 
-    def __init__(
-        self, backbone: str | VisionTransformer, class_names: Sequence[str], **shared: Any
-    ) -> None:
-        super().__init__(backbone, class_names, **shared)
-        self.vit.requires_grad_(True)
+    trained = ("",)
 
 
 class BitFit(TunedPooledClassifier, methods=("bitfit",)):
@@ -33,12 +29,7 @@ class BitFit(TunedPooledClassifier, methods=("bitfit",)):
     Masked Language-models", ACL 2022.
     """
 
-    def __init__(
-        self, backbone: str | VisionTransformer, class_names: Sequence[str], **shared: Any
-    ) -> None:
-        super().__init__(backbone, class_names, **shared)
-        for name, parameter in self.vit.named_parameters():
-            parameter.requires_grad_(name.endswith("bias"))
+    trained = ("bias",)
 
 
 class LoRA(TunedPooledClassifier, methods=("lora",)):
@@ -76,7 +67,6 @@ class LoRA(TunedPooledClassifier, methods=("lora",)):
             raise InputError("LoRA needs the library peft: pip install mlvpt[lora].") from None
         super().__init__(backbone, class_names, **shared)
         self.options |= {"rank": rank, "alpha": alpha}
-        self.vit.requires_grad_(False)
         attn = self.vit.blocks[0].attn
         if getattr(attn, "q_bias", None) is not None and not attn.qkv_bias_separate:
             raise InputError(

@@ -1,16 +1,14 @@
 """Commands about labels and data: groups, check, scenes."""
 
-import csv
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from mlvpt.datasets import check_splits
 from mlvpt.datasets.export import export_scenes
-from mlvpt.datasets.shipped import label_statistics
+from mlvpt.datasets.shipped import label_statistics, read_counts
 from mlvpt.errors import InputError
 from mlvpt.files import Outputs, output_to_standard
 from mlvpt.grouping import (
@@ -46,7 +44,7 @@ def groups(options: Any) -> None:
         statistics = label_statistics(options.dataset)
         counts, names = statistics.counts, statistics.class_names
     elif options.counts:
-        counts, names = _read_counts(options.counts)
+        counts, names = read_counts(options.counts)
     elif options.name:
         train = _data(options, options.seed).train  # as a run with the same seed groups it
         counts, names = cooccurrence_counts(train.targets), tuple(train.class_names)
@@ -54,11 +52,7 @@ def groups(options: Any) -> None:
         raise InputError("nothing to group: give --dataset, --counts or --data.name.")
     tau = options.tau[0] if len(options.tau) == 1 else options.tau
     found = group_labels(
-        counts=counts,
-        n_groups=options.n_groups,
-        tau=tau,
-        seed=options.seed,
-        class_names=names,
+        counts=counts, n_groups=options.n_groups, tau=tau, seed=options.seed, class_names=names
     )
     if options.output:
         found.to_json(options.output)
@@ -68,33 +62,6 @@ def groups(options: Any) -> None:
         print(found)
         if options.plot:
             print(f"figures are in {options.plot}")
-
-
-def _read_counts(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Counts and class names from a CSV file: a header of names, then a row per class.
-
-    A first column of names, as in the packaged files, is allowed.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = [row for row in csv.reader(file) if row]
-    except ValueError as error:  # not UTF-8, or no line at all
-        raise InputError(
-            f"{path} holds no header of names ({error}): give a UTF-8 CSV whose first line is the "
-            "class names."
-        ) from None
-    skip = int([row[0] for row in rows] == header[1:])  # a first column that repeats the names
-    names = header[skip:]
-    try:
-        counts = np.array([row[skip:] for row in rows], dtype=np.float64)
-    except ValueError as error:
-        raise InputError(f"{path} holds no matrix of counts ({error}).") from None
-    if counts.shape != (len(names), len(names)) or (counts % 1).any():
-        raise InputError(
-            f"{path} must hold a header of K names and K rows of K whole numbers, got "
-            f"{len(names)} names and {len(rows)} rows."
-        )
-    return counts.astype(np.int64), tuple(names)
 
 
 def _plot_groups(counts: Any, groups: Any, tau: Any, folder: Path) -> None:
@@ -116,11 +83,10 @@ def _plot_groups(counts: Any, groups: Any, tau: Any, folder: Path) -> None:
 def check(options: Any) -> int:
     """`mlvpt check`: exit code 1 if the data set cannot be trained on."""
     splits = _data(options)
-    parts, fatal = {"train": splits.train, "val": splits.val, **splits.tests}, 0
+    fatal = 0
     for name, problems in check_splits(splits, progress=sys.stderr.isatty()).items():
-        part = parts[name]
         fatal += sum(problem.fatal for problem in problems)
-        print(f"{name}: {part!r}")
+        print(f"{name}: {splits.parts[name]!r}")
         for problem in problems:
             print(f"  {problem}")
     print(f"{fatal} errors" if fatal else "no errors: ready to train")

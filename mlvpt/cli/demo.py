@@ -28,9 +28,9 @@ from mlvpt.images import eval_transform, normalize
 from mlvpt.model import MLVPT
 from mlvpt.plots.saving import is_own_figure, save_figure
 from mlvpt.studies.ablations import scenes_base
-from mlvpt.studies.tables import layout
 from mlvpt.training.build import load_model
 from mlvpt.training.config import TrainConfig
+from mlvpt.training.console import layout
 from mlvpt.training.loop import train
 from mlvpt.training.recipes import change
 

@@ -9,7 +9,7 @@ import difflib
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -40,8 +40,8 @@ def parse(words: Sequence[str], what: dict[str, str]) -> Namespace:
     for name, does in what.items():
         own = _parser(description=f"{does.capitalize()}.")
         if name == words[0]:  # nobody needs the options of the others
-            asked, settings = own, OPTIONS[name].settings
-            OPTIONS[name].add(own)
+            asked, settings = own, name in WITH_SETTINGS
+            OPTIONS[name](own)
             if settings:
                 add_settings(own)
         commands.add_subcommand(name, own, help=does)
@@ -215,21 +215,7 @@ def scenes(parser: ArgumentParser) -> None:
     parser.add_argument("--n-images", type=int, help="images per split; default: all")
 
 
-class Options(NamedTuple):
-    """Options of a command: a function that adds its own, and whether it takes settings."""
-
-    add: Callable[[ArgumentParser], None]
-    settings: bool = False
-
-
-OPTIONS = {
-    "groups": Options(groups),
-    "check": Options(check),
-    "train": Options(train, settings=True),
-    "evaluate": Options(evaluate),
-    "predict": Options(predict),
-    "export": Options(export),
-    "demo": Options(demo),
-    "ablate": Options(ablate, settings=True),
-    "scenes": Options(scenes),
-}
+# a function for each command, of its name, that adds the options
+COMMANDS = (groups, check, train, evaluate, predict, export, demo, ablate, scenes)
+OPTIONS = {function.__name__: function for function in COMMANDS}
+WITH_SETTINGS = ("train", "ablate")

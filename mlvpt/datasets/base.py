@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from mlvpt.datasets.image_files import ImageFiles
 from mlvpt.errors import InputError
 from mlvpt.images import read_picture
-from mlvpt.labels import check_targets
+from mlvpt.labels import check_class_names, check_targets
 
 
 class MultiLabelDataset(Dataset):
@@ -63,17 +63,11 @@ class MultiLabelDataset(Dataset):
                 f"images of {name} must be a sequence, such as a list of paths, but are of type "
                 f"{type(images).__name__}."
             )
-        self.class_names = [str(label) for label in class_names]
-        if len(set(self.class_names)) != len(self.class_names):
-            raise InputError(f"class names of {name} repeat: give every class its own name.")
         if not len(images):
             raise InputError(f"{name} has no images: check its files.")
         self.targets = check_targets(targets).astype(np.int8)  # (N, K), a copy
-        if self.targets.shape[1] != len(self.class_names):
-            raise InputError(
-                f"targets of {name} have {self.targets.shape[1]} columns but there are "
-                f"{len(self.class_names)} class names: give one column per class."
-            )
+        names = [str(label) for label in class_names]
+        self.class_names = list(check_class_names(names, self.targets.shape[1]))
         if image_ids is None:
             paths = len(images) > 0 and isinstance(images[0], str | Path)
             image_ids = [Path(p).stem for p in images] if paths else range(len(images))

@@ -6,7 +6,6 @@ no image; a run calls it before its first step.
 
 import os
 import re
-import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from tqdm.auto import tqdm
 from mlvpt.datasets.base import MultiLabelDataset
 from mlvpt.datasets.splits import Splits
 from mlvpt.errors import InputError
-from mlvpt.images import ImageError
+from mlvpt.images import ImageError, state_of_file
 
 MAX_UNREADABLE = 0.5  # share of a split's images that a run may skip
 N_SAMPLED = 256  # images that are decoded to estimate it before a run
@@ -50,15 +49,12 @@ class Problem:
         return f"{'ERROR' if self.fatal else 'note'}: {self.kind}: {self.where}: {self.detail}"
 
 
-def check_dataset(
-    dataset: MultiLabelDataset, progress: bool = True, workers: int | None = None
-) -> list[Problem]:
+def check_dataset(dataset: MultiLabelDataset, progress: bool = True) -> list[Problem]:
     """The problems of a data set, after opening every image and reading every label.
 
     Args:
         dataset: what a loader returns.
         progress: show a progress bar.
-        workers: threads that decode images; default: one for each processor, at most 8.
 
     Returns:
         Problems, fatal ones first, images in the order of the data set. Empty: nothing to fix.
@@ -70,28 +66,25 @@ def check_dataset(
     """
     files, problems = _look_at_files(dataset)
     there = [index for index in range(len(dataset)) if index not in problems]
-    problems |= _decode(dataset, there, progress, workers)
+    problems |= _decode(dataset, there, progress)
     found = [problems[index] for index in sorted(problems)]
     found += _repeated(dataset, files) + _check_names(dataset.class_names)
     return sorted(found + _check_labels(dataset, set(problems)), key=lambda p: not p.fatal)
 
 
-def check_splits(
-    splits: Splits, progress: bool = True, workers: int | None = None
-) -> dict[str, list[Problem]]:
+def check_splits(splits: Splits, progress: bool = True) -> dict[str, list[Problem]]:
     """The problems of every split, and of an image that is in two of them.
 
     Args:
         splits: training, validation and test images.
         progress: show a progress bar for each split.
-        workers: see `check_dataset`.
 
     Returns:
         {"train", "val", and each test split: its problems}. If none is fatal, a run trains.
     """
-    parts = _parts(splits)
-    found = {name: check_dataset(part, progress, workers) for name, part in parts.items()}
-    shared = _shared({name: _look_at_files(part)[0] for name, part in parts.items()})
+    parts = splits.parts.items()
+    found = {name: check_dataset(part, progress) for name, part in parts}
+    shared = _shared({name: _look_at_files(part)[0] for name, part in parts})
     for name, problems in shared.items():
         found[name] = sorted(found[name] + problems, key=lambda p: not p.fatal)
     return found
@@ -111,9 +104,8 @@ def require_trainable(splits: Splits, *, skip_corrupt: bool = False, held_out: b
     Raises:
         InputError: names every kind of problem with its first example.
     """
-    parts = _parts(splits)
     files, reasons = {}, [str(p.detail) for p in _check_names(splits.train.class_names) if p.fatal]
-    for name, part in parts.items():
+    for name, part in splits.parts.items():
         files[name], unreadable = _look_at_files(part)
         fatal = [] if skip_corrupt else list(unreadable.values())
         if skip_corrupt:
@@ -129,10 +121,6 @@ def require_trainable(splits: Splits, *, skip_corrupt: bool = False, held_out: b
             f"the data cannot be trained on: {'; '.join(reasons)} (`mlvpt check` shows all there "
             "is to mend)."
         )
-
-
-def _parts(splits: Splits) -> dict[str, MultiLabelDataset]:
-    return {"train": splits.train, "val": splits.val, **splits.tests}
 
 
 def _by_kind(problems: Iterable[Problem]) -> list[str]:
@@ -157,30 +145,22 @@ def _look_at_files(dataset: MultiLabelDataset) -> tuple[list[Any], dict[int, Pro
         if path is None:
             continue
         try:
-            status = os.stat(path)
-        except PermissionError:
-            problems[index] = Problem("no permission", path, "it may not be read", True)
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # or a null character
-            problems[index] = Problem("missing", path, "there is no such file", True)
-        except OSError as error:
-            problems[index] = Problem("not readable", path, str(error.strerror), True)
+            status = state_of_file(path)
+        except ImageError as error:
+            problems[index] = _unusable(error, path)
         else:
             # one inode is one image: links, other cases and a/../b all lead to it
             inode = (status.st_dev, status.st_ino)
             files[-1] = inode if status.st_ino else os.path.realpath(path)
-            if not stat.S_ISREG(status.st_mode):
-                problems[index] = Problem("not an image", path, "it is no regular file", True)
-            elif status.st_size == 0:
-                problems[index] = Problem("empty file", path, "it has 0 bytes", True)
     return files, problems
 
 
 def _decode(
-    dataset: MultiLabelDataset, indices: Sequence[int], progress: bool, workers: int | None = None
+    dataset: MultiLabelDataset, indices: Sequence[int], progress: bool
 ) -> dict[int, Problem]:
     """The images that cannot be decoded."""
-    workers = workers or min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:  # Pillow decodes outside the interpreter's lock
+    # Pillow decodes outside the interpreter's lock
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(lambda index: _check_image(dataset, index), indices)
         bar = tqdm(found, total=len(indices), desc="check", unit="image", disable=not progress)
         return {i: problem for i, problem in zip(indices, bar, strict=True) if problem is not None}
@@ -191,11 +171,14 @@ def _check_image(dataset: MultiLabelDataset, index: int) -> Problem | None:
         dataset.load_image(index)
     except InputError as error:
         path = dataset.image_path(index)
-        where = str(path) if path is not None else f"image {dataset.image_ids[index]}"
-        kind = error.kind if isinstance(error, ImageError) else "damaged"
-        detail = str(error).removeprefix(where).strip(" :").rstrip(".")
-        return Problem(kind, where, detail, True)
+        return _unusable(error, f"image {dataset.image_ids[index]}" if path is None else str(path))
     return None
+
+
+def _unusable(error: InputError, where: str) -> Problem:
+    """The problem that is said once where its image is."""
+    detail = str(error).removeprefix(where).replace(f" {where}", "", 1).strip(" :").rstrip(".")
+    return Problem(getattr(error, "kind", "damaged"), where, detail, True)
 
 
 def _too_many_unreadable(

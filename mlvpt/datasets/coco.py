@@ -56,10 +56,7 @@ def load_coco(
 
 
 def load_coco_json(
-    annotations: str | Path,
-    image_root: str | Path,
-    empty: str = "drop",
-    name: str | None = None,
+    annotations: str | Path, image_root: str | Path, empty: str = "drop", name: str | None = None
 ) -> MultiLabelDataset:
     """A data set of one's own, annotated in COCO's instances JSON.
 

@@ -24,7 +24,6 @@ def export_scenes(
     splits: Sequence[str] = tuple(SPLIT_SIZES),
     seed: int = 0,
     n_images: int | Mapping[str, int] | None = None,
-    strength: float = 1.0,
 ) -> Path:
     """Write scenes as files in a layout that `load_voc` or `load_coco` reads.
 
@@ -45,7 +44,6 @@ def export_scenes(
         seed: as in `load_scenes`.
         n_images: per split: one number for all, a mapping from split to number, or None for the
             usual sizes.
-        strength: as in `load_scenes`.
 
     Returns:
         `root`, for `load_voc(root, split)` or `load_coco(root, split)`.
@@ -63,14 +61,14 @@ def export_scenes(
         raise InputError(
             f"n_images names {sorted(unknown)[0]!r}, which is not exported: name it in splits too."
         )
-    scenes = {split: load_scenes(split, sizes.get(split), seed, strength) for split in splits}
+    scenes = {split: load_scenes(split, sizes.get(split), seed) for split in splits}
     root = Path(root)
     settings = {
         "made_by": "mlvpt scenes export",
         "layout": layout,
         "images": {split: len(dataset) for split, dataset in scenes.items()},
         "seed": seed,
-        "strength": strength,
+        "strength": 1.0,
     }
     _claim(root, settings)
     write = _write_voc if layout == "voc" else _write_coco

@@ -21,7 +21,6 @@ def load_huggingface(
     image_column: str = "image",
     label_column: str = "labels",
     class_names: Sequence[str] | None = None,
-    label_format: str = "names",
 ) -> MultiLabelDataset:
     """A MultiLabelDataset over rows that are dictionaries with an image and its labels.
 
@@ -33,13 +32,11 @@ def load_huggingface(
             there, for the class names. One split: `load_dataset(...)["train"]`.
         image_column: holds a PIL image, a path, an array (H, W) or (H, W, 3) uint8, or a
             dictionary with `bytes` or `path`.
-        label_column: holds a list of class indices or names (a single one counts as a list of
-            one), or, with `label_format="columns"`, K values in {1, 0, -1}.
+        label_column: holds a list of class indices or names; a single one counts as a list of
+            one.
         class_names: the classes and their order. Default: the names in `features`, else all
             names in the data, in alphabetical order. Indices without names are an error, as
             their number would be a guess.
-        label_format: "names" for lists of indices or names, "columns" for one value per class.
-            They cannot be told apart where K is 2 and a row reads [0, 1].
 
     Returns:
         A data set with `.targets` (N, K) int8; image ids are the row numbers.
@@ -47,8 +44,6 @@ def load_huggingface(
     Raises:
         InputError: a column is missing, a label is unknown (with its row), or there are no names.
     """
-    if label_format not in ("names", "columns"):
-        raise InputError(f"label_format must be 'names' or 'columns', not {label_format!r}.")
     if hasattr(dataset, "keys") and not hasattr(dataset, "features"):
         raise InputError(
             f"this is a dictionary of splits ({', '.join(map(str, dataset))}): choose one, "
@@ -59,12 +54,7 @@ def load_huggingface(
     labels = _read_column(dataset, label_column)
     if class_names is None:
         class_names = _feature_names(dataset, label_column)
-    if label_format == "columns":
-        targets, names = labels, class_names
-        if names is None:
-            raise InputError("labels in columns carry no names: pass class_names.")
-    else:
-        targets, names = _from_names(labels, class_names)
+    targets, names = _from_names(labels, class_names)
     return MultiLabelDataset(
         targets=targets,
         class_names=names,

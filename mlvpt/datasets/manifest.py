@@ -7,7 +7,6 @@ import operator
 import posixpath
 import re
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +16,13 @@ from mlvpt.datasets.base import MultiLabelDataset
 from mlvpt.datasets.image_files import ImageFiles, require_file
 from mlvpt.errors import InputError
 
+SEPARATOR = ";"  # between the names in a cell of labels
 CELLS = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
 
 
 def load_manifest(
     csv_path: str | Path,
     image_root: str | Path | None = None,
-    class_names: Sequence[str] | None = None,
-    separator: str = ";",
     split: str | None = None,
     blank: str = "ignore",
 ) -> MultiLabelDataset:
@@ -36,9 +34,9 @@ def load_manifest(
     DSC_0002.JPG,dog                 DSC_0002.JPG,0,1,-1
     empty room.png,                  empty room.png,0,0,
     ```
-    Left: a column `labels`; an empty cell means no label. Right: one column for each class with
-    1 (present), 0 (absent), -1 or blank (not known: left out of loss and metrics). An optional
-    column `split` holds a word such as train, val or test for each row.
+    Left: a column `labels` of names with `;` between them; an empty cell means no label. Right: one
+    column for each class with 1 (present), 0 (absent), -1 or blank (not known: left out of loss
+    and metrics). An optional column `split` holds a word such as train, val or test for each row.
 
     The file is UTF-8, with or without a byte order mark, separated by comma, semicolon or tab
     (found in the header). Backslashes in paths are read as slashes. A path whose accents or
@@ -48,24 +46,20 @@ def load_manifest(
     Args:
         csv_path: the file.
         image_root: the folder that relative paths start from; default: the file's own folder.
-        class_names: the classes and their order; default: the class columns as they stand, or
-            all names in the column `labels`, in alphabetical order. With names given, another
-            name in the file is an error, and a name that the file lacks is a class without
-            positives (column `labels`) or an error (class columns).
-        separator: between the names in a cell of `labels`.
         split: keep only rows with this word in the column `split`. The classes are those of the
             whole file, so the splits have the same columns.
         blank: what a blank cell in a class column means: "ignore" (-1) or "absent" (0).
 
     Returns:
         A data set with `.targets` (N, K) int8 in {1, 0, -1}; image ids are the paths as written.
+        The classes are the class columns as they stand, or all names in the column `labels`, in
+        alphabetical order.
 
     Raises:
         InputError: names the file, the line and what is wrong there: no such column, a column
-            without a name, a value that is not 1, 0 or -1, an unknown label, names behind another
-            separator ("0,1,2" would be one class), an image that two rows share under whatever
-            spelling, a row with too many or too few cells, a control character, a file that is
-            not UTF-8.
+            without a name, a value that is not 1, 0 or -1, names behind another separator
+            ("0,1,2" would be one class), an image that two rows share under whatever spelling, a
+            row with too many or too few cells, a control character, a file that is not UTF-8.
     """
     if blank not in ("ignore", "absent"):
         raise InputError(f"blank must be 'ignore' or 'absent', not {blank!r}.")
@@ -73,13 +67,10 @@ def load_manifest(
     table = _read(path)
     if split is not None and table.splits is None:
         raise InputError(f"{path} has no column split, so it has no split {split!r}: add one.")
-    names, targets = _labels(table, separator, class_names, blank)
-    if split is None:
-        return _part(table, names, targets, image_root, None)
-    if split not in table.splits:
+    if split is not None and split not in table.splits:
         found = ", ".join(sorted(set(table.splits)))
         raise InputError(f"{path} has no rows of split {split!r}; its splits are: {found}.")
-    return _part(table, names, targets, image_root, split)
+    return _part(table, *_labels(table, blank), image_root, split)
 
 
 def load_manifest_splits(
@@ -93,13 +84,11 @@ def load_manifest_splits(
         InputError: as `load_manifest`.
     """
     table = _read(Path(csv_path))
-    names, targets = _labels(table, ";", None, "ignore")
+    labels = _labels(table, "ignore")
     if table.splits is None:
-        return {"train": _part(table, names, targets, image_root, None)}
-    return {
-        split: _part(table, names, targets, image_root, split)
-        for split in sorted(set(table.splits))
-    }
+        return {"train": _part(table, *labels, image_root, None)}
+    words = sorted(set(table.splits))
+    return {split: _part(table, *labels, image_root, split) for split in words}
 
 
 @dataclass
@@ -162,9 +151,11 @@ def _read(path: Path) -> _Table:
         splits = [row[where["split"]].strip() for row in rows]
     _check_paths(path, numbers, paths)
     columns = [name for name in header if name not in ("path", "split")]
-    first_label = [where[name] for name in columns]
-    pick = operator.itemgetter(*first_label) if len(first_label) > 1 else None
-    cells = [pick(row) for row in rows] if pick else [(row[first_label[0]],) for row in rows]
+    places = [where[name] for name in columns]
+    if len(places) == 1:
+        cells = [(row[places[0]],) for row in rows]
+    else:
+        cells = list(map(operator.itemgetter(*places), rows))
     return _Table(path, columns, numbers, paths, splits, cells)
 
 
@@ -249,78 +240,49 @@ def _part(
     )
 
 
-def _labels(
-    table: _Table, separator: str, class_names: Sequence[str] | None, blank: str
-) -> tuple[list[str], np.ndarray]:
+def _labels(table: _Table, blank: str) -> tuple[list[str], np.ndarray]:
     """Class names and (N, K) targets, from a labels column or from a column for each class."""
-    if table.columns == ["labels"]:
-        return _from_labels(table, separator, class_names)
-    return _from_columns(table, class_names, blank)
+    return _from_labels(table) if table.columns == ["labels"] else _from_columns(table, blank)
 
 
-def _from_labels(
-    table: _Table, separator: str, class_names: Sequence[str] | None
-) -> tuple[list[str], np.ndarray]:
-    path = table.file
-    if not separator:
-        raise InputError("separator must be at least one character, such as ';'.")
+def _from_labels(table: _Table) -> tuple[list[str], np.ndarray]:
     cells = [cell for (cell,) in table.cells]
-    _check_text(path, table.lines, [cell.strip() for cell in cells], "cell of labels")
-    labels = [{name.strip() for name in cell.split(separator)} - {""} for cell in cells]
-    found = set().union(*labels)  # (one set for each image)
-    names = sorted(found) if class_names is None else list(class_names)
+    _check_text(table.file, table.lines, [cell.strip() for cell in cells], "cell of labels")
+    labels = [{name.strip() for name in cell.split(SEPARATOR)} - {""} for cell in cells]
+    names = sorted(set().union(*labels))
     if not names:
-        raise InputError(f"{path} gives no image a label: fill the column labels.")
-    if class_names is None:
-        _check_separator(table, labels, found, separator)
+        raise InputError(f"{table.file} gives no image a label: fill the column labels.")
+    _check_separator(table, labels, set(names))
     column = {name: k for k, name in enumerate(names)}
     targets = np.zeros((len(labels), len(names)), np.int8)
     for i, row in enumerate(labels):
-        unknown = sorted(row - column.keys())
-        if unknown:
-            raise InputError(
-                f"{path}, line {table.lines[i]}: {unknown[0]!r} is not one of the {len(names)} "
-                f"classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})."
-            )
         targets[i, [column[name] for name in row]] = 1
     return names, targets
 
 
-def _check_separator(
-    table: _Table, labels: list[set[str]], found: set[str], separator: str
-) -> None:
+def _check_separator(table: _Table, labels: list[set[str]], found: set[str]) -> None:
     """Refuse names that are several names behind another separator, such as '0,1,2'.
 
     They are where no cell holds the separator, or where the pieces of a name are names themselves.
     """
-    unused = not any(separator in cell for (cell,) in table.cells)
-    for other in (mark for mark in ",|;\t/" if mark != separator):
+    unused = not any(SEPARATOR in cell for (cell,) in table.cells)
+    joined = []  # a name that is several, and what stands between them
+    for other in ",|\t/":
         for name in sorted(name for name in found if other in name):
             pieces = {piece.strip() for piece in name.split(other)} - {""}
             if (unused and other != "/") or (pieces and pieces <= found - {name}):
-                line = table.lines[next(i for i, row in enumerate(labels) if name in row)]
-                raise InputError(
-                    f"{table.file}, line {line}: {name!r} would be one class: put {separator!r} "
-                    f"between names instead of {other!r}."
-                )
+                joined.append((name, repr(other)))
     numbers = sorted(name for name in found if re.fullmatch(r"\d+( +\d+)+", name))
-    if numbers:
-        line = table.lines[next(i for i, row in enumerate(labels) if numbers[0] in row)]
+    for name, other in [*joined, *((name, "spaces") for name in numbers)][:1]:
+        line = table.lines[next(i for i, row in enumerate(labels) if name in row)]
         raise InputError(
-            f"{table.file}, line {line}: {numbers[0]!r} would be one class: put {separator!r} "
-            "between names instead of spaces."
+            f"{table.file}, line {line}: {name!r} would be one class: put {SEPARATOR!r} between "
+            f"names instead of {other}."
         )
 
 
-def _from_columns(
-    table: _Table, class_names: Sequence[str] | None, blank: str
-) -> tuple[list[str], np.ndarray]:
-    path, columns = table.file, table.columns
-    names = columns if class_names is None else list(class_names)
-    if set(names) != set(columns):
-        odd = sorted(set(names) ^ set(columns))[0]
-        where = "is no column of" if odd in names else "is a column but no class of"
-        raise InputError(f"{odd!r} {where} {path}: the class columns must match class_names.")
+def _from_columns(table: _Table, blank: str) -> tuple[list[str], np.ndarray]:
+    columns = table.columns
     values = {**CELLS, "": -1 if blank == "ignore" else 0}
     bad = 2  # no value of a cell
     # a hundred thousand rows hold millions of cells: one pass in C, and only odd cells in Python
@@ -332,10 +294,8 @@ def _from_columns(
         cell = table.cells[i][k].strip()
         if cell not in values:
             raise InputError(
-                f"{path}, line {table.lines[i]}: column {columns[k]!r} holds {cell[:60]!r}; use 1 "
-                "(present), 0 (absent), or -1 or nothing (not known)."
+                f"{table.file}, line {table.lines[i]}: column {columns[k]!r} holds {cell[:60]!r}; "
+                "use 1 (present), 0 (absent), or -1 or nothing (not known)."
             )
         targets[i, k] = values[cell]
-    if names != columns:
-        targets = targets[:, [columns.index(name) for name in names]]
-    return names, targets
+    return columns, targets

@@ -38,8 +38,8 @@ def load_nuswide(
         root: the folder above.
         split: "train" or "test".
         missing: listed images whose file is not there are counted and the first few named in a
-            warning, and left out ("skip"); "error" stops; "keep" keeps them without looking, for
-            work on labels alone.
+            warning, and left out ("skip"); "keep" keeps them without looking, for work on labels
+            alone.
         empty: "drop" leaves out images without any of the 81 labels, "keep" keeps them.
 
     Returns:
@@ -53,7 +53,7 @@ def load_nuswide(
     """
     for value, name, known in (
         (split, "split", ("train", "test")),
-        (missing, "missing", ("skip", "error", "keep")),
+        (missing, "missing", ("skip", "keep")),
         (empty, "empty", ("drop", "keep")),
     ):
         if value not in known:
@@ -61,9 +61,8 @@ def load_nuswide(
     root, part = Path(root), split.capitalize()
     concepts = first_existing(root, ["ConceptsList/Concepts81.txt", "Concepts81.txt"])
     class_names = _lines(require(concepts, "the concept list of NUS-WIDE", "nuswide"))
-    listed = first_existing(
-        root, [f"ImageList/{part}Imagelist.txt", f"{part}Imagelist.txt"]
-    )  # the lists come from Windows
+    listed = first_existing(root, [f"ImageList/{part}Imagelist.txt", f"{part}Imagelist.txt"])
+    # the lists come from Windows
     names = [line.replace("\\", "/") for line in _lines(require(listed, "the list", "nuswide"))]
     folder = first_existing(root, ["Groundtruth/TrainTestLabels", "TrainTestLabels"])
     require(folder, "the labels of NUS-WIDE", "nuswide")
@@ -75,7 +74,7 @@ def load_nuswide(
     keep = np.ones(len(names), bool)
     if missing != "keep":
         keep &= _present(images, names)
-        _report_missing(images, names, ~keep, missing)
+        _report_missing(images, names, ~keep)
     if empty == "drop":
         keep &= (targets == 1).any(axis=1)
     kept = np.flatnonzero(keep)
@@ -112,8 +111,7 @@ def _read_labels(path: Path, n_images: int) -> np.ndarray:
     if len(damaged) > MAX_DAMAGED_LABELS:
         raise InputError(f"{path} has {len(damaged)} values that are not 0 or 1 (first {first}).")
     warnings.warn(
-        f"{path.name}: {len(damaged)} labels are not 0 or 1 and are ignored ({first})",
-        stacklevel=3,
+        f"{path.name}: {len(damaged)} labels are not 0 or 1 and are ignored ({first})", stacklevel=3
     )
     return np.array([{b"0": 0, b"1": 1}.get(value, -1) for value in values], np.int8)
 
@@ -132,7 +130,7 @@ def _present(folder: Path, names: list[str]) -> np.ndarray:
     return present
 
 
-def _report_missing(folder: Path, names: list[str], absent: np.ndarray, missing: str) -> None:
+def _report_missing(folder: Path, names: list[str], absent: np.ndarray) -> None:
     n_absent = int(absent.sum())
     if not n_absent:
         return
@@ -143,6 +141,4 @@ def _report_missing(folder: Path, names: list[str], absent: np.ndarray, missing:
             f"{message}: the images are given out on request, see `python data_prep/nuswide.py`; "
             "pass missing='keep' to work on labels alone."
         )
-    if missing == "error":
-        raise InputError(f"{message}: add them, or pass missing='skip'.")
     warnings.warn(f"{message}; they are left out", stacklevel=3)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
@@ -62,12 +63,45 @@ def label_statistics(name: str) -> LabelStatistics:
         >>> voc.n_images, voc.class_names[14], voc.counts[14, 14].item()
         (5011, 'person', 2008)
     """
-    file_name, n_images, source = _entry(name)
-    with (resources.files("mlvpt.data") / file_name).open(encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    counts = np.array([row[1:] for row in rows], dtype=np.int64)
+    if name not in STATISTICS:
+        raise InputError(
+            f"There are no label statistics for {name!r}; shipped are {', '.join(STATISTICS)}."
+        )
+    file_name, n_images, source = STATISTICS[name]
+    with resources.as_file(resources.files("mlvpt.data") / file_name) as path:
+        counts, names = read_counts(path)
     counts.setflags(write=False)
-    return LabelStatistics(counts, tuple(header[1:]), n_images, source)
+    return LabelStatistics(counts, names, n_images, source)
+
+
+def read_counts(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(K, K) int64 counts and K class names from a CSV file: a header of names, a row per class.
+
+    A first column of names, as in the packaged files, is allowed.
+
+    Raises:
+        InputError: the file is no such table; its rows and columns must be of the same length.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = [row for row in csv.reader(file) if row]
+    except ValueError as error:  # not UTF-8, or no line at all
+        raise InputError(
+            f"{path} holds no header of names ({error}): give a UTF-8 CSV whose first line is the "
+            "class names."
+        ) from None
+    skip = int([row[0] for row in rows] == header[1:])  # a first column that repeats the names
+    names = header[skip:]
+    try:
+        counts = np.array([row[skip:] for row in rows], dtype=np.float64)
+    except ValueError as error:
+        raise InputError(f"{path} holds no matrix of counts ({error}).") from None
+    if counts.shape != (len(names), len(names)) or (counts % 1).any():
+        raise InputError(
+            f"{path} must hold a header of K names and K rows of K whole numbers, got "
+            f"{len(names)} names and {len(rows)} rows."
+        )
+    return counts.astype(np.int64), tuple(names)
 
 
 def authors_groups(name: str, n_groups: int) -> LabelGroups:
@@ -86,10 +120,8 @@ def authors_groups(name: str, n_groups: int) -> LabelGroups:
     """
     if name not in AUTHORS:
         raise InputError(f"There are no groups of the authors for {name!r}: {', '.join(AUTHORS)}.")
-    text = (resources.files("mlvpt.data") / f"{name}_authors_groups.json").read_text(
-        encoding="utf-8"
-    )
-    content = json.loads(text)
+    file = resources.files("mlvpt.data") / f"{name}_authors_groups.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
     released = content["groups_by_number_of_groups"]
     if str(n_groups) not in released:
         raise InputError(
@@ -126,11 +158,3 @@ def authors_groups_of(class_names: Sequence[str], n_groups: int) -> LabelGroups:
         f"The authors released groups of the classes of {' and '.join(AUTHORS)} alone: take "
         "another model.group_source."
     )
-
-
-def _entry(name: str) -> tuple[str, int, str]:
-    if name not in STATISTICS:
-        raise InputError(
-            f"There are no label statistics for {name!r}; shipped are {', '.join(STATISTICS)}."
-        )
-    return STATISTICS[name]

@@ -116,6 +116,11 @@ class Splits:
     val: MultiLabelDataset
     tests: dict[str, MultiLabelDataset]
 
+    @property
+    def parts(self) -> dict[str, MultiLabelDataset]:
+        """{"train", "val", and the name of each test split: its images}."""
+        return {"train": self.train, "val": self.val, **self.tests}
+
 
 def load_splits(
     name: str,

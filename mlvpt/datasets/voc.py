@@ -26,11 +26,7 @@ SPLITS = ("train", "val", "trainval", "test")
 
 
 def load_voc(
-    root: str | Path,
-    split: str = "trainval",
-    year: int = 2007,
-    difficult: str = "ignore",
-    labels: str = "auto",
+    root: str | Path, split: str = "trainval", year: int = 2007, difficult: str = "ignore"
 ) -> MultiLabelDataset:
     """PASCAL VOC classification labels and images.
 
@@ -48,6 +44,9 @@ def load_voc(
     in trainval (in 545 images) and 619 in test (in 551). Every image of 2007 has at least one
     positive label, so dropping images without one, as the official ML-VPT code does, drops none.
 
+    A class of which some objects are difficult and some are not is positive, in the label files
+    and in the annotations, which are read where a split has no label files.
+
     The image files are not touched until one is opened.
 
     Args:
@@ -56,9 +55,6 @@ def load_voc(
         year: 2007 or 2012; names the folder VOC<year>.
         difficult: "ignore" makes a difficult pair -1 (the VOC protocol), "negative" makes it 0
             (the official ML-VPT code).
-        labels: "imagesets" reads the label files, "xml" the annotations, "auto" the label files
-            if the split has them, else the annotations. A class of which some objects are
-            difficult and some are not is positive, in both.
 
     Returns:
         A data set with `.targets` (N, K) int8 in {1, 0, -1}. The classes are in alphabetical
@@ -72,19 +68,16 @@ def load_voc(
     """
     if difficult not in ("ignore", "negative"):
         raise InputError(f"difficult must be 'ignore' or 'negative', not {difficult!r}.")
-    if labels not in ("auto", "imagesets", "xml"):
-        raise InputError(f"labels must be 'auto', 'imagesets' or 'xml', not {labels!r}.")
     root, script = Path(root), f"voc{year}"
     if not (root / "VOCdevkit").exists() and (root / f"VOC{year}").exists():
         raise InputError(f"{root} is VOCdevkit itself: give the folder that holds it.")
     base = require(root / "VOCdevkit" / f"VOC{year}", f"VOC{year}", script)
     sets = require(base / "ImageSets" / "Main", f"the image sets of VOC{year}", script)
 
-    label_files = None if labels == "xml" else _label_files(sets, split)
-    if label_files:
+    if label_files := _label_files(sets, split):
         class_names, ids, values = _read_label_files(sets, split, label_files)
     else:
-        class_names, ids, values = _read_annotations(base, split, year, labels)
+        class_names, ids, values = _read_annotations(base, split, year)
     ignored = -1 if difficult == "ignore" else 0
     targets = np.select([values == 1, values == 0], [1, ignored], 0).astype(np.int8)
     return MultiLabelDataset(
@@ -167,28 +160,20 @@ def _read_pairs(path: Path) -> dict[str, int]:
     return pairs
 
 
-def _read_annotations(
-    base: Path, split: str, year: int, labels: str
-) -> tuple[list[str], list[str], np.ndarray]:
+def _read_annotations(base: Path, split: str, year: int) -> tuple[list[str], list[str], np.ndarray]:
     """As `_read_label_files`, from Annotations/*.xml."""
     sets, folder = base / "ImageSets" / "Main", base / "Annotations"
     list_file = sets / f"{split}.txt"
-    if labels == "imagesets" or not list_file.exists():
-        if year == 2012 and split == "test":
-            raise InputError(
-                "the test labels of VOC2012 are not public (only the evaluation server has them): "
-                "use split='val' to measure, or year=2007."
-            )
-        wanted = f"*_{split}.txt" if labels == "imagesets" else f"{split}.txt or *_{split}.txt"
-        raise InputError(
-            f"VOC{year} has no files {wanted} in {sets}: check the split's name, or make the "
-            f"data with `python data_prep/voc{year}.py`."
-        )
-    ids = _read_ids(list_file)
-    if year == 2012 and split == "test" and not (folder / f"{ids[0]}.xml").exists():
+    ids = _read_ids(list_file) if list_file.exists() else []
+    if year == 2012 and split == "test" and not (ids and (folder / f"{ids[0]}.xml").exists()):
         raise InputError(
             "the test labels of VOC2012 are not public (only the evaluation server has them): "
             "use split='val' to measure, or year=2007."
+        )
+    if not ids:
+        raise InputError(
+            f"VOC{year} has no files {split}.txt or *_{split}.txt in {sets}: check the split's "
+            f"name, or make the data with `python data_prep/voc{year}.py`."
         )
     objects = [_read_objects(folder / f"{image_id}.xml", year) for image_id in ids]
     class_names = VOC_CLASSES

@@ -210,16 +210,6 @@ def _problem(path: Path) -> str:
     return f"{path} could not be read a moment ago, and now can: predict it again."
 
 
-def check_annotation_folder(paths: Iterable[Path], folder: Path) -> None:
-    """Refuse a folder in which an annotated picture could replace an image.
-
-    Raises:
-        InputError: one of the images lies in it.
-    """
-    if folder.resolve() in {path.resolve().parent for path in paths}:
-        raise InputError(f"{folder} holds the images themselves: annotate into another folder.")
-
-
 def annotated_paths(paths: Iterable[Path], folder: str | Path) -> dict[Path, Path]:
     """The annotated picture of each image: called like it, with .png, and no two alike.
 
@@ -254,7 +244,8 @@ def check_annotated(paths: list[Path], folder: str | Path, outputs: Outputs | No
     """
     from mlvpt.plots.saving import is_own_figure
 
-    check_annotation_folder(paths, Path(folder))
+    if Path(folder).resolve() in {path.resolve().parent for path in paths}:
+        raise InputError(f"{folder} holds the images themselves: annotate into another folder.")
     outputs = outputs or Outputs(paths)
     for target in annotated_paths(paths, folder).values():
         outputs.add(target, "--annotate", own=is_own_figure)

@@ -1,4 +1,7 @@
-"""Figures of the book and the command line: functions that return a matplotlib Axes or Figure."""
+"""Figures of the book and the command line: functions that return a matplotlib Axes or Figure.
+
+Where a function takes `ax`, it draws there, or by default in a new figure of a fitting size.
+"""
 
 from mlvpt.plots.attention import attention_grid, label_attention_grid
 from mlvpt.plots.claims import exclusive_cooccur_dumbbells
@@ -19,21 +22,12 @@ from mlvpt.plots.results import (
     strength_curves,
 )
 from mlvpt.plots.speed import cost_by_size, heads_memory, speed_figure
-from mlvpt.plots.style import (
-    CO_COLOR,
-    DC_COLOR,
-    DIVERGING,
-    SEQUENTIAL,
-    group_colors,
-    method_color,
-    style,
-)
+from mlvpt.plots.style import CO_COLOR, DC_COLOR, SEQUENTIAL, group_colors, method_color, style
 from mlvpt.plots.training import step_curves, training_curves
 
 __all__ = [
     "CO_COLOR",
     "DC_COLOR",
-    "DIVERGING",
     "SEQUENTIAL",
     "affinity_heatmap",
     "agreement_curves",

@@ -39,9 +39,6 @@ def attention_grid(
             hold one of them are titled in the colour of their view.
         views: the views in the order of `attention`.
 
-    Returns:
-        The Figure.
-
     Raises:
         InputError: the attention does not fit the groups and views.
     """
@@ -73,33 +70,28 @@ def label_attention_grid(
     attention: ArrayLike,
     titles: Sequence[str],
     boxes: Sequence[tuple[int, int, int, int]] = (),
-    rows: Sequence[str] = ("CO", "DC"),
 ) -> Figure:
-    """The image, and beside it one attention map per class, one row per view.
+    """The image, and beside it one attention map per class, of the CO view and of the DC view.
 
     Args:
         image: the picture.
-        attention: (views, n, h, w): the maps of n classes, in one common scale.
+        attention: (2, n, h, w): the maps of n classes, in one common scale.
         titles: n titles.
-        boxes: n boxes (x0, y0, x1, y1) in pixels, exclusive ends: where each class is. None: no
-            frames.
-        rows: names of the views.
-
-    Returns:
-        The Figure.
+        boxes: n boxes (x0, y0, x1, y1) in pixels, exclusive ends: where each class is; or
+            none.
 
     Raises:
-        InputError: the attention does not fit the titles, boxes and rows.
+        InputError: the attention does not fit the titles and boxes.
     """
     attention = np.asarray(attention, dtype=np.float64)
-    fits = attention.ndim == 4 and attention.shape[:2] == (len(rows), len(titles))
+    fits = attention.ndim == 4 and attention.shape[:2] == (2, len(titles))
     if not fits or len(boxes) not in (0, len(titles)):
         raise InputError(
-            f"Attention of shape {attention.shape} does not fit {len(rows)} rows, {len(titles)} "
-            f"titles and {len(boxes)} boxes."
+            f"Attention of shape {attention.shape} does not fit 2 views, {len(titles)} titles and "
+            f"{len(boxes)} boxes."
         )
     figure, axes = _maps_beside_image(image, attention)
-    for axes_of_row, name in zip(axes, rows, strict=True):
+    for axes_of_row, name in zip(axes, ("CO", "DC"), strict=True):
         axes_of_row[0].set_title(name, fontsize=10, fontweight="bold")
         for number, ax in enumerate(axes_of_row[1:]):
             ax.set_title(titles[number], fontsize=9)

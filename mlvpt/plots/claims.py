@@ -9,9 +9,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from mlvpt.errors import InputError
-from mlvpt.plots.style import BLUE, GREY, ORANGE, method_color, style
+from mlvpt.plots.style import GREY, axes, line_colors, style
 
-FALLBACK = (BLUE, ORANGE)  # of models without a colour of their own
 ROW, LANE = 0.55, 0.24  # inches of a pair's name, and of each model's dumbbell under it
 
 
@@ -20,7 +19,6 @@ def exclusive_cooccur_dumbbells(
     class_names: Sequence[str] | None = None,
     n_pairs: int | None = None,
     matched: bool = False,
-    ax: Axes | None = None,
 ) -> Axes:
     """A dumbbell per pair: AP where the partner is (filled) and where it is not (hollow).
 
@@ -34,7 +32,6 @@ def exclusive_cooccur_dumbbells(
         n_pairs: only the first so many, the most biased; the mean stays that of all pairs.
         matched: draw AP matched to the same share of positives, with which the two ends of one
             dumbbell can be compared; AP as it is compares models.
-        ax: where to draw; a new figure if None.
 
     Returns:
         The Axes; x is AP in percent.
@@ -62,15 +59,10 @@ def exclusive_cooccur_dumbbells(
         (_title(named[0][p], class_names), [m["pairs"][p] for m in models.values()]) for p in drawn
     ]
     rows.append((f"mean of {len(named[0])} pairs", list(models.values())))
-    colors = [
-        FALLBACK[number] if method_color(name) == "#444444" else method_color(name)
-        for number, name in enumerate(models)
-    ]
+    colors = line_colors(list(models))
     step = ROW + LANE * (len(models) - 1)
     with style():
-        if ax is None:
-            height = 0.9 + step * len(rows)
-            _, ax = plt.subplots(figsize=(4.3, height), layout="constrained")
+        ax = axes(4.3, 0.9 + step * len(rows))
         reach = [value for _, values in rows for one in values for value in _reach(one, ends)]
         low, high = max(0, 100 * min(reach) - 4), min(100, 100 * max(reach) + 4)
         for row, (title, values) in enumerate(rows):

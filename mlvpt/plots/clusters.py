@@ -9,9 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from mlvpt.errors import InputError
-from mlvpt.plots.style import group_colors, style
-
-MARKERS = "osD^vP*X"
+from mlvpt.plots.style import MARKERS, axes, group_colors, style
 
 
 def embedding_scatter(
@@ -36,7 +34,7 @@ def embedding_scatter(
         raise InputError(f"An embedding of shape (K, 2) is needed, not {points.shape}.")
     colors = group_colors(int(partition.max()) + 1)
     with style():
-        ax = plt.subplots(figsize=(6, 3.6), layout="constrained")[1]
+        ax = axes(6, 3.6)
         for group, color in enumerate(colors):
             mine = partition == group
             marker = MARKERS[group % len(MARKERS)]
@@ -77,7 +75,7 @@ def agreement_curves(
     """
     with style():
         n_rows = -(-len(agreement) // 2)
-        figure, axes = plt.subplots(
+        figure, panels = plt.subplots(
             n_rows,
             2,
             figsize=(7.4, 2.7 * n_rows + 0.4),
@@ -86,7 +84,7 @@ def agreement_curves(
             squeeze=False,
             layout="constrained",
         )
-        for ax, (title, curves) in zip(axes.flat, agreement.items(), strict=False):
+        for ax, (title, curves) in zip(panels.flat, agreement.items(), strict=False):
             colors = group_colors(len(curves))
             for number, (label, values) in enumerate(curves.items()):
                 ax.plot(
@@ -99,10 +97,10 @@ def agreement_curves(
                 )
             ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
             ax.set_title(title)
-        for ax in axes[-1]:
+        for ax in panels[-1]:
             ax.set_xlabel("tau")
-        for ax in axes[:, 0]:
+        for ax in panels[:, 0]:
             ax.set_ylabel("adjusted Rand index")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+        handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return figure

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from mlvpt.errors import InputError
-from mlvpt.labels import LabelGroups, check_class_names
-from mlvpt.plots.style import SEQUENTIAL, group_colors, style
+from mlvpt.labels import LabelGroups
+from mlvpt.plots.groups import mark_groups, names_of
+from mlvpt.plots.style import SEQUENTIAL, axes, style
 
 
 def gate_heatmap(
-    gates: ArrayLike,
-    groups: LabelGroups,
-    view: str = "co",
-    class_names: Sequence[str] | None = None,
-    ax: Axes | None = None,
+    gates: ArrayLike, groups: LabelGroups, view: str = "co", ax: Axes | None = None
 ) -> Axes:
     """Gate weights, classes in rows ordered by group, experts in columns.
 
@@ -29,10 +23,8 @@ def gate_heatmap(
 
     Args:
         gates: (K, E), or (B, K, E), which is averaged over the images; rows sum to 1.
-        groups: the model's label groups, of the same K classes.
+        groups: the model's label groups, of the same K classes, with names or without.
         view: "co" or "dc": the partition to order by.
-        class_names: K names; by default those of the groups, or else the class indices.
-        ax: where to draw; by default a new figure.
 
     Returns:
         The Axes. The colour scale is the same for every figure: 0 to 1.
@@ -50,16 +42,13 @@ def gate_heatmap(
             f"Gates of shape {gates.shape} do not fit {groups.n_classes} classes: give (K, E) or "
             "(B, K, E)."
         )
-    names = check_class_names(class_names, len(gates)) or groups.class_names
-    names = names or tuple(str(k) for k in range(len(gates)))
+    names = names_of(groups.class_names, len(gates))
     partition = getattr(groups, view)
     order = np.argsort(partition, kind="stable")
     n_classes, n_experts = gates.shape
     with style():
-        if ax is None:
-            height = np.interp(n_classes, [10, 20, 80], [3.6, 5.2, 14.0])
-            size = (2.4 + 0.7 * n_experts, height)
-            ax = plt.subplots(figsize=size, layout="constrained")[1]
+        height = np.interp(n_classes, [10, 20, 80], [3.6, 5.2, 14.0])
+        ax = axes(2.4 + 0.7 * n_experts, height, ax)
         sns.heatmap(
             gates[order],
             cmap=SEQUENTIAL,
@@ -75,11 +64,7 @@ def gate_heatmap(
         )
         borders = np.flatnonzero(np.diff(partition[order])) + 1
         ax.hlines(borders, 0, n_experts, color="white", linewidth=4)
-        for number, color in enumerate(group_colors(groups.n_groups)):
-            rows = np.flatnonzero(partition[order] == number)
-            x, start, stop = 1.03 * n_experts, rows[0] + 0.1, rows[-1] + 0.9
-            ax.plot([x, x], [start, stop], color=color, linewidth=4, clip_on=False)
-            ax.text(1.07 * n_experts, (start + stop) / 2, str(number), va="center", fontsize=8)
+        mark_groups(ax, partition[order], n_experts, 0.03)
         ax.tick_params(length=0, labelsize=np.interp(n_classes, [20, 80], [9, 6.5]))
         ax.tick_params(axis="y", rotation=0)
         ax.set(xlabel="expert of the group", ylabel="class", title=f"{view.upper()} gates")

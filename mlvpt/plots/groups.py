@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from mlvpt.errors import InputError
-from mlvpt.labels import LabelGroups, check_class_names
-from mlvpt.plots.style import SEQUENTIAL, group_colors, style
+from mlvpt.labels import LabelGroups, check_affinity, check_class_names, check_counts
+from mlvpt.plots.style import SEQUENTIAL, axes, group_colors, style
 
 VIEW_LABELS = {"co": "CO affinity", "dc": "DC affinity"}
 
@@ -34,22 +34,18 @@ def affinity_heatmap(
         groups: LabelGroups that give the order; without them classes keep theirs.
         view: "co" or "dc": the partition to order by and the label of the colour bar.
         class_names: K names; by default those of the groups, or else the class indices.
-        ax: where to draw; by default a new figure that fits K classes.
-
-    Returns:
-        The Axes.
 
     Raises:
-        InputError: `affinity` is not (K, K), the groups or names do not fit it, unknown view.
+        InputError: `affinity` is no such matrix, the groups or names do not fit it, unknown view.
     """
-    affinity = _square(affinity)
+    affinity = check_affinity(affinity)
     if view not in VIEW_LABELS:
         raise InputError(f'The view must be "co" or "dc", but is {view!r}.')
     n_classes = len(affinity)
     partition = np.zeros(n_classes, dtype=int) if groups is None else getattr(groups, view)
     if len(partition) != n_classes:
         raise InputError(f"Groups of {len(partition)} classes do not fit {n_classes} classes.")
-    names = _names(class_names or (groups and groups.class_names), n_classes)
+    names = names_of(class_names or (groups and groups.class_names), n_classes)
     order = np.argsort(partition, kind="stable")
     with style():
         ax = _matrix(affinity[np.ix_(order, order)], [names[k] for k in order], ax)
@@ -59,7 +55,7 @@ def affinity_heatmap(
         ax.vlines(borders, 0, n_classes, color="white", linewidth=2.5)
         if groups is not None:
             ax.set_title(f"{view.upper()} groups")
-            _mark_groups(ax, partition[order])
+            mark_groups(ax, partition[order], n_classes, 0.015)
     return ax
 
 
@@ -71,16 +67,12 @@ def cooccurrence_heatmap(
     Args:
         counts: (K, K) co-occurrence counts; the diagonal holds the images of each class.
         class_names: K names; by default the class indices.
-        ax: where to draw; by default a new figure that fits K classes.
-
-    Returns:
-        The Axes.
 
     Raises:
-        InputError: `counts` is not (K, K), or the names do not fit it.
+        InputError: `counts` are no counts, or the names do not fit them.
     """
-    counts = _square(counts)
-    names = _names(class_names, len(counts))
+    counts = check_counts(counts)
+    names = names_of(class_names, len(counts))
     with style():
         seen = np.where(counts > 0, counts, np.nan)
         scale = LogNorm(1, max(counts.max(), 2))
@@ -105,23 +97,19 @@ def group_graph(
         affinity: (K, K), symmetric.
         partition: (K,) group of each class, for instance `groups.co`.
         class_names: K names; by default the class indices.
-        ax: where to draw; by default a new figure that fits K classes.
         n_edges: edges drawn, the strongest, and all that equal the last of them; by default 3 K.
             Zero affinities are not drawn.
 
-    Returns:
-        The Axes.
-
     Raises:
-        InputError: `affinity` is not (K, K), or the partition or names do not fit it.
+        InputError: `affinity` is no such matrix, or the partition or names do not fit it.
     """
-    affinity, partition = _square(affinity), np.asarray(partition)
+    affinity, partition = check_affinity(affinity), np.asarray(partition)
     n_classes = len(affinity)
     if partition.shape != (n_classes,) or partition.dtype.kind not in "iu" or partition.min() < 0:
         raise InputError(
             f"The partition must give the group number of each of {n_classes} classes."
         )
-    names = _names(class_names, n_classes)
+    names = names_of(class_names, n_classes)
     order = np.argsort(partition, kind="stable").tolist()
     colors = group_colors(int(partition.max()) + 1)
     edges = _strongest_edges(affinity, 3 * n_classes if n_edges is None else n_edges)
@@ -208,9 +196,8 @@ def _matrix(
 ) -> Axes:
     """A square heatmap with every class named on both axes."""
     n_classes = len(names)
-    if ax is None:
-        side = np.interp(n_classes, [10, 20, 80], [4.5, 6.5, 12.0])
-        ax = plt.subplots(figsize=(side * 1.12, side), layout="constrained")[1]
+    side = np.interp(n_classes, [10, 20, 80], [4.5, 6.5, 12.0])
+    ax = axes(side * 1.12, side, ax)
     sns.heatmap(
         values,
         mask=None if keep_diagonal else np.eye(n_classes, dtype=bool),
@@ -230,26 +217,25 @@ def _matrix(
     return ax
 
 
-def _mark_groups(ax: Axes, ordered: np.ndarray) -> None:
-    """A coloured bar with its number beside each group, the colours of `group_graph`."""
-    n_classes = len(ordered)
+def mark_groups(ax: Axes, ordered: np.ndarray, width: int, gap: float) -> None:
+    """A coloured bar with its number beside each group, the colours of `group_graph`.
+
+    Args:
+        ax: of a heatmap with a row for each class, group by group.
+        ordered: (K,) group of each row.
+        width: number of columns.
+        gap: between heatmap and bar, in widths.
+    """
+    x = width * (1 + gap)
     for number, color in enumerate(group_colors(int(ordered.max()) + 1)):
         rows = np.flatnonzero(ordered == number)
         start, stop = rows[0] + 0.1, rows[-1] + 0.9
-        x = n_classes * 1.015
-        ax.plot(
-            [x, x], [start, stop], color=color, linewidth=4, clip_on=False, solid_capstyle="butt"
-        )
-        ax.text(n_classes * 1.035, (start + stop) / 2, str(number), va="center", fontsize=8)
+        look = {"linewidth": 4, "clip_on": False, "solid_capstyle": "butt"}
+        ax.plot([x, x], [start, stop], color=color, **look)
+        ax.text(width * (1 + gap * 7 / 3), (start + stop) / 2, str(number), va="center", fontsize=8)
 
 
-def _square(matrix: ArrayLike) -> np.ndarray:
-    matrix = np.asarray(matrix, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
-        raise InputError(f"A (K, K) matrix is needed, but this one has shape {matrix.shape}.")
-    return matrix
-
-
-def _names(class_names: Sequence[str] | None, n_classes: int) -> tuple[str, ...]:
+def names_of(class_names: Sequence[str] | None, n_classes: int) -> tuple[str, ...]:
+    """The names after a check, or the indices as text."""
     names = check_class_names(class_names, n_classes)
     return names or tuple(str(k) for k in range(n_classes))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -24,22 +25,10 @@ def image_grid(
         n_columns: pictures in a row.
         side: of a picture, in inches.
     """
-    n_columns = min(n_columns, len(images))
-    n_rows = -(-len(images) // n_columns)
     with style():
-        figure, axes = plt.subplots(
-            n_rows,
-            n_columns,
-            figsize=(side * n_columns, (side + 0.25) * n_rows),
-            squeeze=False,
-            layout="constrained",
-        )
-        for axis in axes.flat:
-            axis.set_axis_off()
-        for index, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
-            axis.imshow(np.asarray(image))
-            if titles is not None:
-                axis.set_title(titles[index], fontsize=9)
+        figure, shown = _pictures(images, min(n_columns, len(images)), side, side + 0.25)
+        for ax, title in zip(shown, titles or (), strict=False):
+            ax.set_title(title, fontsize=9)
     return figure
 
 
@@ -49,29 +38,19 @@ def prediction_grid(
     probabilities: ArrayLike,
     *,
     class_names: Sequence[str],
-    threshold: float = 0.5,
-    columns: int = 6,
 ) -> Figure:
-    """Pictures in a grid; under each the labels found, missed and wrongly claimed.
+    """Pictures in a grid; under each the labels found, missed and wrongly claimed at 0.5.
 
     Args:
         images: N pictures.
         targets: (N, K) in {1, 0, -1}; -1 is neither right nor wrong.
         probabilities: (N, K) in [0, 1].
         class_names: K names.
-        threshold: from this probability on a label counts as claimed.
-        columns: pictures in a row.
     """
-    targets, claimed = np.asarray(targets), np.asarray(probabilities) >= threshold
-    rows = -(-len(images) // columns)
+    targets, claimed = np.asarray(targets), np.asarray(probabilities) >= 0.5
     with style():
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(1.75 * columns, 2.4 * rows), squeeze=False, layout="constrained"
-        )
-        for ax in axes.flat:
-            ax.set_axis_off()
-        for ax, image, truth, claim in zip(axes.flat, images, targets, claimed, strict=False):
-            ax.imshow(image)
+        figure, shown = _pictures(images, 6, 1.75, 2.4)
+        for ax, truth, claim in zip(shown, targets, claimed, strict=True):
             lines = (
                 ("found", FOUND, claim & (truth == 1)),
                 ("missed", MISSED, ~claim & (truth == 1)),
@@ -89,3 +68,20 @@ def prediction_grid(
                     transform=ax.transAxes,
                 )
     return figure
+
+
+def _pictures(
+    images: Sequence, n_columns: int, width: float, height: float
+) -> tuple[Figure, list[Axes]]:
+    """A figure of pictures in rows, each in so many inches, and the Axes of each."""
+    n_rows = -(-len(images) // n_columns)
+    size = (width * n_columns, height * n_rows)
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    shown = list(axes.flat)[: len(images)]
+    for ax, image in zip(shown, images, strict=True):
+        ax.imshow(np.asarray(image))
+    return figure, shown

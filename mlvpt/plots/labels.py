@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from mlvpt.plots.groups import _names, _square
-from mlvpt.plots.style import BLUE, GREY, ORANGE, style
+from mlvpt.labels import check_counts
+from mlvpt.plots.groups import names_of
+from mlvpt.plots.style import BLUE, GREY, ORANGE, axes, style
 
 
 def class_frequencies(
@@ -21,11 +21,11 @@ def class_frequencies(
         n_images: N, for the share written beside each bar.
         class_names: K names; by default the class indices.
     """
-    images = np.diag(_square(counts))
-    names = _names(class_names, len(images))
+    images = np.diag(check_counts(counts))
+    names = names_of(class_names, len(images))
     order = np.argsort(-images, kind="stable")
     with style():
-        ax = plt.subplots(figsize=(7, 0.24 * len(images) + 0.6), layout="constrained")[1]
+        ax = axes(7, 0.24 * len(images) + 0.6)
         bars = ax.barh([names[k] for k in order], images[order], color=BLUE, height=0.72)
         ax.bar_label(bars, [f"{100 * images[k] / n_images:.1f}%" for k in order], padding=3)
         ax.invert_yaxis()
@@ -51,7 +51,7 @@ def partner_effect(pairs: Sequence[Mapping], class_names: Sequence[str]) -> Axes
     without = [100 * p["probability_without_partner"] for p in pairs]
     with_partner = [100 * p["probability_with_partner"] for p in pairs]
     with style():
-        ax = plt.subplots(figsize=(7, 0.26 * len(rows) + 1.1), layout="constrained")[1]
+        ax = axes(7, 0.26 * len(rows) + 1.1)
         ax.hlines(rows, without, with_partner, color=GREY, linewidth=1.5, zorder=1)
         ax.scatter(without, rows, color=BLUE, marker="o", s=36, label="partner absent", zorder=2)
         ax.scatter(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from mlvpt.metrics import average_precision
-from mlvpt.plots.style import BLUE, GREEN, GREY, ORANGE, group_colors, style
+from mlvpt.plots.style import BLUE, GREEN, GREY, ORANGE, axes, group_colors, style
 
 LINES = ("-", "--", "-.", ":")
 
@@ -66,8 +66,8 @@ def precision_recall(targets: ArrayLike, scores: ArrayLike) -> Figure:
         "voc2007": (points, at_points, GREEN),
     }
     with style():
-        figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, layout="constrained")
-        for ax, (name, (x, y, color)) in zip(axes, areas.items(), strict=True):
+        figure, panels = plt.subplots(1, 3, figsize=(9, 3), sharey=True, layout="constrained")
+        for ax, (name, (x, y, color)) in zip(panels, areas.items(), strict=True):
             ax.plot(recall, precision, color=GREY, marker="o", markersize=4, linewidth=1)
             if name == "voc2007":
                 ax.vlines(x, 0, y, color=color, linewidth=2.5)
@@ -80,7 +80,7 @@ def precision_recall(targets: ArrayLike, scores: ArrayLike) -> Figure:
             ax.set_title(f'"{name}": {100 * value:.1f}%')
             ax.set_xlabel("recall")
             ax.set(xlim=(-0.03, 1.03), ylim=(0, 1.05))
-        axes[0].set_ylabel("precision")
+        panels[0].set_ylabel("precision")
     return figure
 
 
@@ -95,7 +95,7 @@ def threshold_curves(
         marks: {name: threshold} to mark on the curve of that name.
     """
     with style():
-        ax = plt.subplots(figsize=(6.2, 3.3), layout="constrained")[1]
+        ax = axes(6.2, 3.3)
         colors = group_colors(len(curves))
         for number, (name, values) in enumerate(curves.items()):
             percent = 100 * np.asarray(values)

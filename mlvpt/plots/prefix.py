@@ -13,10 +13,11 @@ from matplotlib.patches import FancyBboxPatch, Patch
 from numpy.typing import ArrayLike
 
 from mlvpt.errors import InputError
-from mlvpt.plots.style import BLUE, GREY, ORANGE, SKY, style
+from mlvpt.plots.style import BLUE, GREY, ORANGE, SKY, axes, style
 
 Work = Literal["image", "once", "never"]  # for every image; once for the whole batch; not at all
 
+VIT_B = {"n_prompts": 30, "width": 768, "n_blocks": 12}  # ML-VPT on ViT-B/16
 STEPS = ("norm", "queries", "keys", "values", "attention", "projection", "MLP")
 ALL: tuple[Work, ...] = ("image",) * 7
 
@@ -33,22 +34,15 @@ WORK: dict[str, tuple[tuple[Work, ...], tuple[Work, ...]]] = {
     ),
 }
 COLORS = {"image": BLUE, "once": SKY, "never": "white"}
-MEANING = {
-    "image": "for every image",
-    "once": "once for the whole batch",
-    "never": "not at all",
-}
+MEANING = {"image": "for every image", "once": "once for the whole batch", "never": "not at all"}
 
 
 def prompting_cost(
-    batch_size: int,
-    n_tokens: int,
-    n_prompts: int,
-    width: int,
-    n_blocks: int,
-    mlp_ratio: float = 4,
+    batch_size: int, n_tokens: int, n_prompts: int, width: int, n_blocks: int
 ) -> dict[str, dict[str, int]]:
     """Multiplications in the blocks of a ViT with deep prompts, forward, in matrix products alone.
+
+    The MLP is four times as wide as the tokens.
 
     Norms, activations and the softmax are left out: they are linear in D, not quadratic.
 
@@ -58,7 +52,6 @@ def prompting_cost(
         n_prompts: P, prompt tokens per block.
         width: D.
         n_blocks: L.
-        mlp_ratio: hidden width of the MLP over D.
 
     Returns:
         {"plain" | "prefix" | "no prompts": {"image tokens": n, "prompts": n}} by whose queries,
@@ -69,7 +62,7 @@ def prompting_cost(
         >>> round(sum(cost["prefix"].values()) / sum(cost["plain"].values()), 2)
         0.82
     """
-    square, mlp = width**2, round(2 * mlp_ratio * width**2)
+    square, mlp = width**2, 8 * width**2
     keys = 2 * (n_tokens + n_prompts) * width  # one query with all keys, and the sum of values
     whole = 4 * square + mlp  # queries, keys, values, projection and MLP of one token
     last_image = batch_size * n_tokens * 2 * square
@@ -90,26 +83,17 @@ def prompting_cost(
     }
 
 
-def prefix_figure(
-    batch_size: int = 64,
-    n_tokens: int = 197,
-    n_prompts: int = 30,
-    width: int = 768,
-    n_blocks: int = 12,
-) -> Figure:
+def prefix_figure() -> Figure:
     """What the plain and the prefix form compute in every block, and what it costs.
 
-    Args:
-        batch_size, n_tokens, n_prompts, width, n_blocks: see `prompting_cost`; by default ML-VPT
-            on ViT-B/16 at 224 pixels.
-
-    Returns:
-        The Figure: tables of steps per form and kind of block, and one bar per form.
+    Tables of steps per form and kind of block, and one bar per form, of ML-VPT on ViT-B/16 at 224
+    pixels with 64 images.
     """
-    cost = prompting_cost(batch_size, n_tokens, n_prompts, width, n_blocks)
+    batch_size = 64
+    cost = prompting_cost(batch_size, 197, **VIT_B)
     with style():
-        figure, axes = plt.subplots(4, figsize=(7.4, 6.2), layout="constrained")
-        for ax, (title, rows) in zip(axes, WORK.items(), strict=False):
+        figure, panels = plt.subplots(4, figsize=(7.4, 6.2), layout="constrained")
+        for ax, (title, rows) in zip(panels, WORK.items(), strict=False):
             _work_table(ax, rows, title)
         handles = [
             Patch(facecolor=COLORS[work], edgecolor=GREY, label=text)
@@ -118,52 +102,39 @@ def prefix_figure(
         figure.legend(
             handles=handles, loc="outside upper center", ncols=3, title="computed …", fontsize=10
         )
-        _cost_bars(axes[-1], cost, batch_size)
+        _cost_bars(panels[-1], cost, batch_size)
     return figure
 
 
-def mask_figure(
-    allowed: ArrayLike, n_prompts: int, n_prefix: int = 1, ax: Axes | None = None
-) -> Axes:
+def mask_figure(allowed: ArrayLike, n_prompts: int) -> Axes:
     """An attention mask: which key token (column) each query token (row) may attend to.
 
     Args:
-        allowed: (N, N) bool, True where attention is allowed; class token and registers first,
-            then the prompts, then the patches.
+        allowed: (N, N) bool, True where attention is allowed; the class token first, then the
+            prompts, then the patches.
         n_prompts: P.
-        n_prefix: class token and registers before the prompts.
-        ax: where to draw; by default a new figure.
-
-    Returns:
-        The Axes.
 
     Raises:
         InputError: `allowed` is not square, or has no room for the prompts.
     """
     allowed = np.asarray(allowed, dtype=bool)
-    if allowed.ndim != 2 or len(set(allowed.shape)) != 1 or len(allowed) < n_prefix + n_prompts:
-        raise InputError(
-            f"A mask of shape {allowed.shape} does not fit {n_prefix} + {n_prompts} tokens."
-        )
+    if allowed.ndim != 2 or len(set(allowed.shape)) != 1 or len(allowed) < 1 + n_prompts:
+        raise InputError(f"A mask of shape {allowed.shape} does not fit 1 + {n_prompts} tokens.")
     n = len(allowed)
     tokens = np.arange(n)
-    is_prompt = (tokens >= n_prefix) & (tokens < n_prefix + n_prompts)
+    is_prompt = (tokens >= 1) & (tokens < 1 + n_prompts)
     shade = np.where(allowed, 1, 0) + np.where(allowed & (is_prompt[:, None] | is_prompt), 1, 0)
     with style():
-        ax = plt.subplots(figsize=(4.6, 4.4), layout="constrained")[1] if ax is None else ax
+        ax = axes(4.6, 4.4)
         palette = ListedColormap(["white", "#C9D8E6", BLUE])
         ax.pcolormesh(shade, cmap=palette, vmin=0, vmax=2, edgecolors="white", linewidth=0.6)
-        middles = {
-            "class": n_prefix / 2,
-            "prompts": n_prefix + n_prompts / 2,
-            "patches": (n_prefix + n_prompts + n) / 2,
-        }
+        middles = {"class": 1 / 2, "prompts": 1 + n_prompts / 2, "patches": (1 + n_prompts + n) / 2}
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_ticks(list(middles.values()), list(middles))
         for label, side in zip(ax.get_xticklabels(), ("right", "left"), strict=False):
             label.set_horizontalalignment(side)  # class and prompts are too narrow for their names
-        ax.hlines([n_prefix, n_prefix + n_prompts], 0, n, color="black", linewidth=0.8)
-        ax.vlines([n_prefix, n_prefix + n_prompts], 0, n, color="black", linewidth=0.8)
+        ax.hlines([1, 1 + n_prompts], 0, n, color="black", linewidth=0.8)
+        ax.vlines([1, 1 + n_prompts], 0, n, color="black", linewidth=0.8)
         ax.tick_params(length=0)
         ax.set(xlabel="keys and values: looked at", ylabel="queries: looking", aspect="equal")
         ax.invert_yaxis()

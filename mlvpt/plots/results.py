@@ -8,12 +8,22 @@ NAME_vs_base. `strength_curves` reads the records themselves.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
 from mlvpt.errors import InputError
-from mlvpt.plots.style import BROWN, GREY, ORANGE, SKY, group_colors, method_color, style
+from mlvpt.plots.style import (
+    BROWN,
+    GREY,
+    MARKERS,
+    ORANGE,
+    SKY,
+    axes,
+    group_colors,
+    line_colors,
+    method_color,
+    style,
+)
 
 NAMES = {
     "val_mAP": "mAP on val",
@@ -21,28 +31,21 @@ NAMES = {
     "test_shifted_mAP": "mAP on test_shifted",
     "drop": "mAP lost from test to test_shifted",
 }
-MARKERS = "osD^vP*Xh<>"  # methods stay apart without colour, too
 ONE_VIEW = {"co_only": SKY, "dc_only": BROWN}  # variants of ML-VPT, which are no methods
 
 
 def result_bars(
-    lines: Sequence[Mapping[str, Any]],
-    measures: Sequence[str] = ("test_mAP", "test_shifted_mAP"),
-    ax: Axes | None = None,
+    lines: Sequence[Mapping[str, Any]], measures: Sequence[str] = ("test_mAP", "test_shifted_mAP")
 ) -> Axes:
     """Horizontal bars, one group per variant, with whiskers of one standard deviation.
 
     Args:
         lines: of `summarise`, drawn from top to bottom.
         measures: what each group of bars shows.
-        ax: where to draw, in a figure with constrained layout; a new figure if None. The legend
-            stands below the figure.
     """
     _check(lines, measures)
     with style():
-        if ax is None:
-            height = 0.6 + 0.2 * len(lines) * (len(measures) + 0.6)
-            _, ax = plt.subplots(figsize=(6.4, height), layout="constrained")
+        ax = axes(6.4, 0.6 + 0.2 * len(lines) * (len(measures) + 0.6))
         thickness = 0.8 / len(measures)
         rows = np.arange(len(lines))
         for number, measure in enumerate(measures):
@@ -76,21 +79,13 @@ def result_curves(
     Args:
         curves: {method: {x: one fraction per seed}}.
         x_label, y_label: of the axes; y is drawn in percent.
-        ax: where to draw; a new figure if None.
     """
     if not curves or not all(curves.values()):
         raise InputError("There is nothing to draw: give at least one method with one point.")
     with style():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-        fallback = group_colors(max(len(curves), 1))
+        ax, colors = axes(5.2, 3.6, ax), line_colors(list(curves))
         for number, (method, points) in enumerate(curves.items()):
-            color = method_color(method)
-            color = fallback[number] if color == "#444444" else color
-            x = np.array(sorted(points))
-            values = [100 * np.asarray(points[place], dtype=float) for place in x]
-            mean = np.array([v.mean() for v in values])
-            std = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
+            color, (x, mean, std) = colors[number], _means(points)
             ax.plot(x, mean, marker=MARKERS[number % len(MARKERS)], color=color, label=method)
             ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.15, linewidth=0)
         ax.set_xlabel(x_label)
@@ -108,12 +103,10 @@ def map_against_parameters(
     Args:
         lines: of `summarise`.
         measure: on the vertical axis.
-        ax: where to draw; a new figure if None.
     """
     _check(lines, (measure,))
     with style():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
+        ax = axes(6.0, 3.8, ax)
         ax.set_xscale("log")
         for number, line in enumerate(lines):
             ax.errorbar(
@@ -144,7 +137,6 @@ def paired_differences(
     Args:
         lines: of `summarise` with a base.
         measure: which differences.
-        ax: where to draw; a new figure if None.
     """
     from scipy import stats
 
@@ -153,9 +145,7 @@ def paired_differences(
     if not compared:
         raise InputError("No variant has two seeds in common with the base: nothing to compare.")
     with style():
-        if ax is None:
-            height = 0.9 + 0.24 * len(compared)
-            _, ax = plt.subplots(figsize=(5.6, height), layout="constrained")
+        ax = axes(5.6, 0.9 + 0.24 * len(compared), ax)
         ax.axvline(0, color=GREY, linewidth=1)
         for row, (_, found) in enumerate(compared):
             error = found["std"] / np.sqrt(found["n"])
@@ -194,10 +184,6 @@ def strength_curves(
         measure: key of the records, such as "test_shifted_mAP".
         label: of the vertical axis; the unit, percent, is added.
         names: what to draw and what to call it, by method, in the order of the legend.
-        ax: where to draw; by default a new figure.
-
-    Returns:
-        The Axes.
 
     Raises:
         InputError: no record has the measure.
@@ -210,15 +196,14 @@ def strength_curves(
     if not values:
         raise InputError(f"No record of these methods has {measure!r}.")
     with style():
-        ax = plt.subplots(figsize=(5.2, 3.6), layout="constrained")[1] if ax is None else ax
+        ax = axes(5.2, 3.6, ax)
         drawn = [method for method in names if method in values]
         for place, method in enumerate(drawn):
-            strengths = np.array(sorted(values[method]))
-            points = [100 * np.array(values[method][strength]) for strength in strengths]
+            strengths, mean, std = _means(values[method])
             ax.errorbar(
                 strengths + 0.012 * (place - (len(drawn) - 1) / 2),
-                [point.mean() for point in points],
-                [point.std(ddof=1) if len(point) > 1 else 0 for point in points],
+                mean,
+                std,
                 color=ONE_VIEW.get(method, method_color(method)),
                 marker=MARKERS[place % len(MARKERS)],
                 capsize=2.5,
@@ -239,6 +224,13 @@ def _check(lines: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> None:
         missing = [line["variant"] for line in lines if measure not in line]
         if missing:
             raise InputError(f"{', '.join(missing)} has no {measure}: leave it out of the figure.")
+
+
+def _means(points: Mapping[float, Sequence[float]]) -> np.ndarray:
+    """(3, n): places in order, and mean and standard deviation of their fractions, in percent."""
+    values = [(x, 100 * np.asarray(points[x], dtype=float)) for x in sorted(points)]
+    rows = [(x, v.mean(), v.std(ddof=1) if len(v) > 1 else 0.0) for x, v in values]
+    return np.array(rows, dtype=float).T
 
 
 def _spread(line: Mapping[str, Any], measure: str) -> float:

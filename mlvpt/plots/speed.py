@@ -8,8 +8,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mlvpt.plots.prefix import prompting_cost
-from mlvpt.plots.style import BLUE, GREY, ORANGE, style
+from mlvpt.plots.prefix import VIT_B, prompting_cost
+from mlvpt.plots.style import BLUE, GREY, ORANGE, axes, style
 
 FORMS = {"prefix": BLUE, "unprompted": "#bdbdbd"}
 
@@ -21,7 +21,7 @@ def speed_figure(rows: Sequence[dict[str, Any]]) -> Figure:
         rows: of results/speed.jsonl, part "prompts". "unprompted" is inference in each panel: the
             floor that no prompted training step can reach.
     """
-    panels = ("time of a training step", "time of inference", "peak memory of a step")
+    titles = ("time of a training step", "time of inference", "peak memory of a step")
     names = [
         f"{row['model'].split('_')[1]}, {row['side']} px, "
         f"P = {row['prompts']}, B = {row['batch_size']}"
@@ -29,12 +29,11 @@ def speed_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     ]
     height = np.arange(len(rows))
     with style():
-        figure, axes = plt.subplots(
+        figure, panels = plt.subplots(
             1, 3, figsize=(9.4, 1.3 + 0.42 * len(rows)), sharey=True, layout="constrained"
         )
-        for ax, label, ratios in zip(
-            axes, panels, zip(*map(_ratios, rows), strict=True), strict=True
-        ):
+        ratios_by_panel = zip(*map(_ratios, rows), strict=True)
+        for ax, label, ratios in zip(panels, titles, ratios_by_panel, strict=True):
             for number, (form, color) in enumerate(FORMS.items()):
                 values = [ratio[number] for ratio in ratios]
                 bars = ax.barh(height + 0.4 * (number - 0.5), values, 0.38, color=color, label=form)
@@ -43,24 +42,22 @@ def speed_figure(rows: Sequence[dict[str, Any]]) -> Figure:
             ax.axvline(1, color=GREY, linewidth=1, linestyle="--", label="plain")
             ax.set_xlim(0, 1.12)
             ax.set_xlabel(label)
-        axes[0].set_yticks(height, names)
-        axes[0].invert_yaxis()
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        panels[0].set_yticks(height, names)
+        panels[0].invert_yaxis()
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def heads_memory(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
+def heads_memory(rows: Sequence[dict[str, Any]]) -> Axes:
     """Memory of a training step of one view's experts against the number of classes.
 
     Args:
         rows: of results/speed.jsonl, part "heads".
-        ax: where to draw; None makes a figure.
     """
     rows = sorted(rows, key=lambda row: row["classes"])
     classes = [row["classes"] for row in rows]
     with style():
-        if ax is None:
-            ax = plt.subplots(figsize=(4.8, 3.2), layout="constrained")[1]
+        ax = axes(4.8, 3.2)
         ax.plot(classes, [row["step_mb"] for row in rows], "o-", color=BLUE, label="a whole step")
         literal = [row["full_tensor_mb"] for row in rows]
         ax.plot(classes, literal, "s--", color=GREY, label="one (B, K, E, D) tensor")
@@ -79,41 +76,24 @@ def _ratios(row: dict[str, Any]) -> list[tuple[float, float]]:
     return [*((ours, ours / over) for ours, over in times), tuple(mb / plain for mb in others)]
 
 
-def cost_by_size(
-    sides: Sequence[int] = range(112, 673, 112),
-    patch: int = 16,
-    n_prompts: int = 30,
-    width: int = 768,
-    n_blocks: int = 12,
-    marked: Sequence[int] = (224, 448),
-) -> Axes:
-    """Multiplications of a forward pass per image against the side of the image.
+def cost_by_size() -> Axes:
+    """Multiplications of a forward pass of ML-VPT on ViT-B/16 against the side of the image.
 
-    Args:
-        sides: of square images, in pixels.
-        patch: side of a patch in pixels.
-        n_prompts, width, n_blocks: see `prompting_cost`; by default ML-VPT on ViT-B/16.
-        marked: sides whose cost is written beside the curve; the first is the reference.
+    Square images of 112 to 672 pixels; beside the curve stands the cost at 224 and at 448.
     """
+    sides, first, second = range(112, 673, 112), 224, 448
 
     def billions(side: int) -> float:
-        n_tokens = (side // patch) ** 2 + 1
-        cost = prompting_cost(1, n_tokens, n_prompts, width, n_blocks)["prefix"]
+        cost = prompting_cost(1, (side // 16) ** 2 + 1, **VIT_B)["prefix"]
         return sum(cost.values()) / 1e9
 
     with style():
-        ax = plt.subplots(figsize=(5.6, 3.4), layout="constrained")[1]
+        ax = axes(5.6, 3.4)
         ax.plot(sides, [billions(side) for side in sides], marker="o", color=BLUE, label="ML-VPT")
-        first = marked[0]
         linear = [billions(first) * (side / first) ** 2 for side in sides]
-        ax.plot(
-            sides,
-            linear,
-            color=ORANGE,
-            linestyle="--",
-            label=f"in proportion to the area, from {first} px",
-        )
-        for side in marked:
+        label = f"in proportion to the area, from {first} px"
+        ax.plot(sides, linear, color=ORANGE, linestyle="--", label=label)
+        for side in (first, second):
             ax.annotate(
                 f"{billions(side):.0f} at {side} px",
                 (side, billions(side)),

@@ -7,12 +7,13 @@ where transparent ones would need text that suits neither ground.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import matplotlib
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.axes import Axes
 
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = sns.color_palette(
     "colorblind"
@@ -20,7 +21,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = sns.color_pal
 
 CO_COLOR, DC_COLOR = BLUE, ORANGE
 SEQUENTIAL = "mako_r"  # light is little: prints well, monotone in lightness
-DIVERGING = "vlag"  # blue is less, red is more, white is zero
+MARKERS = "osD^vP*Xh<>"  # lines and points stay apart without colour, too
 
 # by the name of the method, in lower case letters and digits alone
 METHOD_COLORS = {
@@ -71,14 +72,24 @@ def style() -> Iterator[None]:
     matplotlib.interactive(interactive)
 
 
-def method_color(name: str) -> str:
-    """The colour of a method, the same in every figure; dark grey for one without its own.
+def axes(width: float, height: float, ax: Axes | None = None) -> Axes:
+    """The Axes given, or those of a new figure of so many inches."""
+    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+def method_color(name: str, other: str = "#444444") -> str:
+    """The colour of a method, the same in every figure; `other` for one without its own.
 
     Example:
         >>> method_color("ML-VPT") == method_color("mlvpt")
         True
     """
-    return METHOD_COLORS.get(re.sub(r"[^a-z0-9]", "", name.lower()), "#444444")
+    return METHOD_COLORS.get(re.sub(r"[^a-z0-9]", "", name.lower()), other)
+
+
+def line_colors(names: Sequence[str]) -> list[str]:
+    """A colour for each name: the method's own, or else one by its place."""
+    return [method_color(*pair) for pair in zip(names, group_colors(len(names)), strict=True)]
 
 
 def group_colors(n_groups: int) -> list[str]:

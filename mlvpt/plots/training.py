@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlvpt.errors import InputError
-from mlvpt.plots.style import BLUE, GREY, ORANGE, group_colors, method_color, style
+from mlvpt.plots.style import BLUE, GREY, MARKERS, ORANGE, line_colors, style
 
 
 def step_curves(losses: Sequence[float], rates: Sequence[float], window: int = 10) -> Figure:
@@ -48,14 +48,12 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fig
     """
     if not histories or not all(histories.values()):
         raise InputError("There is nothing to draw: give runs with at least one epoch.")
-    markers = "osD^vP*X"
     with style():
         figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), layout="constrained")
-        fallback = group_colors(len(histories))
+        colors = line_colors(list(histories))
         for number, (name, lines) in enumerate(histories.items()):
-            color = method_color(name)
-            color = fallback[number] if color == "#444444" else color
-            look = {"marker": markers[number % len(markers)], "color": color, "label": name}
+            marker = MARKERS[number % len(MARKERS)]
+            look = {"marker": marker, "color": colors[number], "label": name}
             epochs = [line["epoch"] for line in lines]
             axes[0].plot(epochs, [line["loss"] for line in lines], **look)
             axes[1].plot(epochs, [100 * line["val_mAP"] for line in lines], **look)

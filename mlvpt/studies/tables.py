@@ -18,6 +18,7 @@ import pandas
 
 from mlvpt.results import load
 from mlvpt.studies.statistics import summarise
+from mlvpt.training.console import layout
 from mlvpt.training.recipes import recipe_names, recipe_path
 
 TITLES = {
@@ -33,34 +34,6 @@ TITLES = {
     "lora": "LoRA",
     "query_head": "query head",
 }
-
-
-def layout(
-    rows: Sequence[Sequence[str]], markdown: bool = False, words: Sequence[int] = (0,)
-) -> str:
-    """Rows of cells as the text of a table.
-
-    Args:
-        rows: the head, then the lines; cells are text.
-        markdown: Markdown; else columns two spaces apart, as wide as their widest cell.
-        words: columns that are aligned left; the others hold numbers, aligned right.
-
-    Example:
-        >>> print(layout([["method", "mAP"], ["ML-VPT", "88.1"], ["VPT", "9.5"]]))
-        method   mAP
-        ML-VPT  88.1
-        VPT      9.5
-    """
-    if markdown:
-        head, *lines = rows
-        rule = ["---" if i in words else "---:" for i in range(len(head))]
-        return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *lines))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    cells = (
-        [f"{cell:{'<' if i in words else '>'}{widths[i]}}" for i, cell in enumerate(row)]
-        for row in rows
-    )
-    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 def results_table(lines: Sequence[dict[str, Any]]) -> str:

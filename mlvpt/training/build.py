@@ -67,9 +67,6 @@ def build_model(
         groups: LabelGroups, or None for a baseline, which has none.
         class_names: K names.
 
-    Returns:
-        MLVPT, or a baseline.
-
     Raises:
         InputError: unknown method or backbone, or options that do not fit.
 

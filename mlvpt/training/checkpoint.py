@@ -45,9 +45,8 @@ def save(path: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) ->
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
-        kept = (
-            f"the last good checkpoint {path} is intact" if path.exists() else "there is none yet"
-        )
+        intact = f"the last good checkpoint {path} is intact"
+        kept = intact if path.exists() else "there is none yet"
         raise InputError(
             f"the checkpoint {path} could not be written ({error.strerror}): {kept}; "
             "make room and continue with --resume."

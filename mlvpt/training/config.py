@@ -121,11 +121,10 @@ class ModelConfig:
     n_groups: int = 5  # paper, section 4.1
     experts_per_group: int = 3  # paper, section 4.1
     bottleneck: int = 5  # release
-    tau: float | list[float] = (
-        2.0  # equals the released groups exactly for VOC2007 and COCO2014 (CO)
+    tau: float | list[float] = 2.0  # gives the released groups of VOC2007, and of COCO2014 (CO)
+    group_source: Literal["labels", "authors", "random", "single", "kmeans"] = (
+        "labels"  # paper, section 3.2
     )
-    # paper, section 3.2
-    group_source: Literal["labels", "authors", "random", "single", "kmeans"] = "labels"
     views: tuple[str, ...] = ("co", "dc")  # paper, section 3.2
     gate: Literal["dense", "mean", "top1"] = "dense"  # release: softmax over all experts
     depth: Literal["deep", "shallow"] | int = "deep"  # paper, section 3.1
@@ -295,11 +294,8 @@ class Range(NamedTuple):
 
     def holds(self, value: float) -> bool:
         """Whether a number lies in the range."""
-        if self.open:
-            return self.low < value and (
-                value < self.high if self.high == 1 else value <= self.high
-            )
-        return self.low <= value <= self.high
+        above = self.low < value if self.open else self.low <= value
+        return above and (value < self.high if self.open and self.high == 1 else value <= self.high)
 
     def words(self, value: Any) -> str:
         """The range as a sentence has it; a bound that nobody meets is named to who meets it."""
@@ -310,12 +306,8 @@ class Range(NamedTuple):
         return f"{low} and at most {self.high:.10g}" if too_large else low
 
 
-COUNT, OR_NONE, POSITIVE, SHARE = (
-    Range(1, 10**6),
-    Range(0, 10**9),
-    Range(0, LARGEST, open=True),
-    Range(0, 1, open=True),
-)
+COUNT, OR_NONE = Range(1, 10**6), Range(0, 10**9)
+POSITIVE, SHARE = Range(0, LARGEST, open=True), Range(0, 1, open=True)
 RANGES = {
     "data.val_fraction": SHARE,
     "data.strength": Range(0, 1),
@@ -413,9 +405,7 @@ def describe(kind: Any) -> str:
         *most, last = [describe(each) for each in inner]
         return f"{', '.join(most)}, or {last}" if "," in most[0] else f"{', '.join(most)} or {last}"
     if origin in (list, tuple):
-        return f"a list of {NAMES[inner[0]]}s".replace("a list of a ", "a list of ").replace(
-            "texts", "text"
-        )
+        return f"a list of {NAMES[inner[0]].removeprefix('a ')}s".replace("texts", "text")
     return NAMES[kind]
 
 

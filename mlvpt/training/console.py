@@ -1,9 +1,9 @@
-"""A run at the terminal: its progress bar or lines, and the signals that stop it."""
+"""A run at the terminal: its progress bar or lines, tables, and the signals that stop it."""
 
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ class Progress:
         total: images of all epochs.
         folder: of the run.
 
+    Attributes:
+        start: images before this process, where the run was resumed; set it before entering.
+
     Use it as a context manager; the bar appears on entering.
     """
 
@@ -33,10 +36,6 @@ class Progress:
         self.start = 0
         self._note: dict[str, str] = {}
         self._bar: Any = None
-
-    def start_at(self, images: int) -> None:
-        """The run was resumed after so many images."""
-        self.start = images
 
     def __enter__(self) -> "Progress":
         self._bar = tqdm(
@@ -79,6 +78,34 @@ class Progress:
         """Print without breaking the bar."""
         if self.shown:
             tqdm.write(text, file=sys.stderr)
+
+
+def layout(
+    rows: Sequence[Sequence[str]], markdown: bool = False, words: Sequence[int] = (0,)
+) -> str:
+    """Rows of cells as the text of a table.
+
+    Args:
+        rows: the head, then the lines; cells are text.
+        markdown: Markdown; else columns two spaces apart, as wide as their widest cell.
+        words: columns that are aligned left; the others hold numbers, aligned right.
+
+    Example:
+        >>> print(layout([["method", "mAP"], ["ML-VPT", "88.1"], ["VPT", "9.5"]]))
+        method   mAP
+        ML-VPT  88.1
+        VPT      9.5
+    """
+    if markdown:
+        head, *lines = rows
+        rule = ["---" if i in words else "---:" for i in range(len(head))]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *lines))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = (
+        [f"{cell:{'<' if i in words else '>'}{widths[i]}}" for i, cell in enumerate(row)]
+        for row in rows
+    )
+    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 class StopSignals:

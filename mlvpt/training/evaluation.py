@@ -12,6 +12,7 @@ from mlvpt.datasets import MultiLabelDataset
 from mlvpt.errors import InputError
 from mlvpt.images import eval_transform
 from mlvpt.metrics import average_precision, bootstrap_map, multilabel_metrics, tune_thresholds
+from mlvpt.training.console import layout
 from mlvpt.training.data import EvaluationImages, as_is, make_loader, model_input
 from mlvpt.training.tokens import KeptTokens
 
@@ -166,8 +167,7 @@ def metrics_table(results: dict[str, dict[str, Any]]) -> str:
     Args:
         results: {split: what `evaluate` returned}.
     """
-    columns = ["split", "mAP", "95% interval", "voc2010", "voc2007", "CF1", "OF1", "images"]
-    lines = [columns]
+    lines = [["split", "mAP", "95% interval", "voc2010", "voc2007", "CF1", "OF1", "images"]]
     for split, found in results.items():
         low, high = found.get("mAP_interval", (float("nan"), float("nan")))
         numbers = (found["mAP"], found["mAP_voc2010"], found["mAP_voc2007"])
@@ -175,13 +175,4 @@ def metrics_table(results: dict[str, dict[str, Any]]) -> str:
         f1 = [f"{100 * found['at_0.5'][name]:.2f}" for name in ("CF1", "OF1")]
         interval = f"{100 * low:.2f}-{100 * high:.2f}"
         lines.append([split, area, interval, voc2010, voc2007, *f1, f"{found['n_images']:,}"])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)),
-            ]
-        )
-        for line in lines
-    )
+    return layout(lines)

@@ -202,7 +202,8 @@ def _read(path: Path) -> dict[str, Any]:
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), _loader())
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise InputError(f"{path} is no valid YAML or JSON ({_one_line(error)}).") from None
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} is no valid YAML or JSON ({reason}).") from None
     if not isinstance(values, dict):
         raise InputError(
             f"{path} must hold the sections {list(SECTIONS)}, got {shortened(values)}."
@@ -212,10 +213,6 @@ def _read(path: Path) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return values
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 @functools.cache

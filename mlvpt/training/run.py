@@ -21,14 +21,7 @@ from mlvpt.training import checkpoint
 from mlvpt.training.build import build_groups, build_loss, build_model
 from mlvpt.training.config import OptimConfig, TrainConfig, to_dict
 from mlvpt.training.console import Progress, StopSignals
-from mlvpt.training.data import (
-    AugmentedImages,
-    EpochBatches,
-    as_is,
-    cached,
-    load_data,
-    make_loader,
-)
+from mlvpt.training.data import AugmentedImages, EpochBatches, as_is, cached, load_data, make_loader
 from mlvpt.training.ema import EMA
 from mlvpt.training.folder import RunFolder
 from mlvpt.training.tokens import kept
@@ -216,7 +209,7 @@ class Run:
         self.position = Position(**state["position"])
         self.seconds_before = state["seconds"]
         done = self.position.epoch * self.batches.per_epoch + self.position.batch
-        self.bar.start_at(done * self.global_batch)
+        self.bar.start = done * self.global_batch
 
     def not_finite(self, what: str) -> Stopped:
         """The exception for a number that is not finite."""

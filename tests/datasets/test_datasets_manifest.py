@@ -51,26 +51,12 @@ def test_spreadsheet_dialects_are_read(tmp_path, delimiter, encoding, newline):
     assert dataset.class_names == ["b", "é"]
 
 
-def test_order_of_given_classes_is_kept_and_may_hold_a_class_without_positives(tmp_path):
-    path = write(tmp_path, "path,labels\na.jpg,cat\n")
-    dataset = load_manifest(path, class_names=["dog", "cat"])
-    assert dataset.class_names == ["dog", "cat"]
-    assert dataset.targets.tolist() == [[0, 1]]
-    path = write(tmp_path, "path,cat,dog\na.jpg,1,0\n")
-    assert load_manifest(path, class_names=["dog", "cat"]).targets.tolist() == [[0, 1]]
-
-
 def test_splits_have_the_columns_of_the_whole_file(tmp_path):
     path = write(tmp_path, "path,split,labels\na.jpg,train,cat\nb.jpg,test,dog\n")
     train, test = (load_manifest(path, split=split) for split in ("train", "test"))
     assert train.class_names == test.class_names == ["cat", "dog"]
     assert train.image_ids == ["a.jpg"]
     assert test.targets.tolist() == [[0, 1]]
-
-
-def test_another_separator_is_used(tmp_path):
-    path = write(tmp_path, "path,labels\na.jpg,a b|c\n")
-    assert load_manifest(path, separator="|").class_names == ["a b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -167,21 +153,13 @@ def test_bad_file_is_explained_with_its_line(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"class_names": ["dog"]}, "line 2: 'cat' is not one of the 1 classes"),
         ({"split": "train"}, "no column split"),
-        ({"separator": ""}, "separator"),
         ({"blank": "0"}, "blank"),
     ],
 )
 def test_bad_option_is_explained(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         load_manifest(write(tmp_path, "path,labels\na.jpg,cat\n"), **options)
-
-
-def test_class_columns_must_match_the_given_names(tmp_path):
-    path = write(tmp_path, "path,cat\na.jpg,1\n")
-    with pytest.raises(InputError, match="'dog' is no column of"):
-        load_manifest(path, class_names=["cat", "dog"])
 
 
 def test_unknown_split_lists_the_known_ones(tmp_path):

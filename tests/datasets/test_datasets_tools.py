@@ -70,12 +70,6 @@ def test_huggingface_labels_may_be_names_or_single():
     assert dataset.targets.tolist() == [[0, 1], [0, 0]]
 
 
-def test_huggingface_labels_in_columns_keep_minus_one():
-    rows = [{"image": picture(), "labels": [0, 1]}, {"image": picture(), "labels": [-1, 1]}]
-    dataset = load_huggingface(rows, class_names=["a", "b"], label_format="columns")
-    assert dataset.targets.tolist() == [[0, 1], [-1, 1]]
-
-
 @pytest.mark.parametrize("kind", ["pil", "grey array", "bytes", "path", "path in dict"])
 def test_huggingface_images_come_in_several_forms(tmp_path, kind):
     path = save_image(tmp_path / "a.png", size=(5, 4))
@@ -107,8 +101,6 @@ def test_huggingface_unreadable_image_is_named_by_its_row():
         ([{"image": 0, "labels": [-1]}], {"class_names": ["a", "b"]}, "row 0: -1"),
         ([{"image": 0, "labels": ["z"]}], {"class_names": ["a"]}, "row 0: 'z'"),
         ([{"image": 0, "tags": ["z"]}], {}, "no column 'labels'; a row has: image, tags"),
-        ([{"image": 0, "labels": [1]}], {"label_format": "columns"}, "pass class_names"),
-        ([{"image": 0, "labels": [1]}], {"label_format": "one-hot"}, "label_format"),
         ({"train": [], "test": []}, {}, r"dictionary of splits \(train, test\)"),
     ],
 )

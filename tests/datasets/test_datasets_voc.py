@@ -20,6 +20,12 @@ def expected(labels: np.ndarray, difficult: int) -> np.ndarray:
     return np.where(labels == 1, 1, np.where(labels == 0, difficult, 0))
 
 
+def without_label_files(root: Path) -> None:
+    for path in (root / "VOCdevkit/VOC2007/ImageSets/Main").glob("*_*.txt"):
+        if path.stem != "test_shifted":  # a split
+            path.unlink()
+
+
 @pytest.fixture
 def real_root(tmp_path: Path) -> Path:
     (tmp_path / "VOCdevkit").mkdir()
@@ -28,10 +34,10 @@ def real_root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "trainval", "test"])
-@pytest.mark.parametrize("labels", ["imagesets", "xml"])
-def test_label_files_and_annotations_give_the_same_targets(tmp_path, split, labels):
-    written = make_voc(tmp_path, images=False)
-    dataset = load_voc(tmp_path, split, labels=labels)
+@pytest.mark.parametrize("label_files", [True, False])
+def test_label_files_and_annotations_give_the_same_targets(tmp_path, split, label_files):
+    written = make_voc(tmp_path, label_files=label_files, images=False)
+    dataset = load_voc(tmp_path, split)
     assert dataset.class_names == VOC_CLASSES
     np.testing.assert_array_equal(dataset.targets, expected(written[split], -1))
 
@@ -53,7 +59,8 @@ def test_other_class_names_are_taken_from_the_files(tmp_path):
     names = ["a class", "dog_test", "train"]  # names that look like a set, or like two words
     make_voc(tmp_path, class_names=names, images=False)
     assert load_voc(tmp_path, "test").class_names == names
-    assert load_voc(tmp_path, "test", labels="xml").class_names == names
+    without_label_files(tmp_path)
+    assert load_voc(tmp_path, "test").class_names == names
 
 
 def test_train_and_val_are_read_from_trainval_when_only_that_has_labels(tmp_path):
@@ -61,7 +68,9 @@ def test_train_and_val_are_read_from_trainval_when_only_that_has_labels(tmp_path
     for name in VOC_CLASSES:
         for split in ("train", "val"):
             (tmp_path / f"VOCdevkit/VOC2007/ImageSets/Main/{name}_{split}.txt").unlink()
-    dataset = load_voc(tmp_path, "val", labels="imagesets")
+    for path in (tmp_path / "VOCdevkit/VOC2007/Annotations").glob("*.xml"):
+        path.unlink()
+    dataset = load_voc(tmp_path, "val")
     np.testing.assert_array_equal(dataset.targets, expected(written["val"], -1))
 
 
@@ -133,25 +142,26 @@ def test_label_file_that_lacks_an_image_is_named(tmp_path):
 
 
 def test_damaged_annotation_is_named(tmp_path):
-    make_voc(tmp_path, images=False)
+    make_voc(tmp_path, label_files=False, images=False)
     path = tmp_path / "VOCdevkit/VOC2007/Annotations/000001.xml"
     path.write_text(path.read_text()[:40])
     with pytest.raises(InputError, match=r"000001\.xml is not valid XML"):
-        load_voc(tmp_path, "train", labels="xml")
+        load_voc(tmp_path, "train")
 
 
-@pytest.mark.parametrize("bad", [{"difficult": "drop"}, {"labels": "json"}])
-def test_unknown_option_is_refused(tmp_path, bad):
-    with pytest.raises(InputError, match=next(iter(bad))):
-        load_voc(tmp_path, **bad)
+def test_unknown_option_is_refused(tmp_path):
+    with pytest.raises(InputError, match="difficult"):
+        load_voc(tmp_path, difficult="drop")
 
 
-@pytest.mark.parametrize("labels", ["imagesets", "xml"])
-def test_exported_scenes_load_back_identical(tmp_path, labels):
+@pytest.mark.parametrize("label_files", [True, False])
+def test_exported_scenes_load_back_identical(tmp_path, label_files):
     export.export_scenes(tmp_path, "voc", splits=["train", "test_shifted"], n_images=12)
+    if not label_files:
+        without_label_files(tmp_path)
     for split in ("train", "test_shifted"):
         scenes = load_scenes(split, n_images=12)
-        dataset = load_voc(tmp_path, split, labels=labels)
+        dataset = load_voc(tmp_path, split)
         assert dataset.class_names == scenes.class_names
         assert dataset.image_ids == scenes.image_ids
         np.testing.assert_array_equal(dataset.targets, scenes.targets)

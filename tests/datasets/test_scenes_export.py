@@ -23,10 +23,9 @@ def coco(tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", list(SIZES))
-@pytest.mark.parametrize("labels", ["imagesets", "xml"])
-def test_voc_layout_loads_back_with_identical_targets_ids_and_pixels(voc, split, labels):
+def test_voc_layout_loads_back_with_identical_targets_ids_and_pixels(voc, split):
     expected = load_scenes(split, SIZES[split])
-    loaded = load_voc(voc, split, labels=labels)
+    loaded = load_voc(voc, split)
     np.testing.assert_array_equal(loaded.targets, expected.targets)
     assert loaded.class_names == expected.class_names
     assert loaded.image_ids == expected.image_ids

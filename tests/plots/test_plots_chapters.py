@@ -152,9 +152,9 @@ def test_training_curves_refuse_a_run_without_epochs():
 
 
 def test_cost_by_size_grows_faster_than_the_area():
-    ax = cost_by_size(sides=(224, 448), marked=(224, 448))
+    ax = cost_by_size()
     cost, in_proportion = (line.get_ydata() for line in ax.lines)
     expected = sum(prompting_cost(1, 197, 30, 768, 12)["prefix"].values()) / 1e9
-    assert cost[0] == pytest.approx(expected)
-    assert cost[1] > in_proportion[1] == pytest.approx(4 * cost[0])
+    assert cost[1] == pytest.approx(expected)
+    assert cost[3] > in_proportion[3] == pytest.approx(4 * cost[1])
     assert texts(ax)[0] == f"{expected:.0f} at 224 px"

@@ -92,7 +92,7 @@ def test_the_prefix_figure_shows_what_is_left_out_for_prompts_and_in_the_last_bl
 
 
 def test_the_prefix_figure_writes_the_cost_beside_each_bar():
-    figure = prefix_figure(batch_size=64, n_tokens=197, n_prompts=30, width=768, n_blocks=12)
+    figure = prefix_figure()
     texts = [text.get_text().strip() for text in figure.axes[-1].texts]
     assert texts[-3:] == ["20.2 billion, 100%", "16.5 billion, 82%", "17.4 billion, 86%"]
 
