@@ -46,6 +46,8 @@ LEARNING_RATES = (5e-4, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1)
 SWEPT_AT = 1e-2  # weight decay of the sweep: the release's
 # together: what AdamW takes off a weight is rate times decay, so the best rate depends on the decay
 DECAYED = tuple((lr, decay) for lr in (5e-3, 1e-2, 2e-2) for decay in (1.0, 3.0, 10.0, 30.0))
+DECAYED += tuple((5e-2, decay) for decay in (1.0, 3.0, 10.0))
+DECAYED += tuple((1e-1, decay) for decay in (1.0, 3.0))
 BLOCKS = (1, 3, 6, "deep")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
