@@ -3,6 +3,7 @@
 from mlvpt.plots.attention import attention_grid, label_attention_grid
 from mlvpt.plots.claims import exclusive_cooccur_dumbbells
 from mlvpt.plots.clusters import agreement_curves, embedding_scatter
+from mlvpt.plots.cost import accuracy_against_cost
 from mlvpt.plots.gates import gate_heatmap
 from mlvpt.plots.groups import affinity_heatmap, cooccurrence_heatmap, group_graph
 from mlvpt.plots.images import image_grid, prediction_grid
@@ -35,6 +36,7 @@ __all__ = [
     "DC_COLOR",
     "DIVERGING",
     "SEQUENTIAL",
+    "accuracy_against_cost",
     "affinity_heatmap",
     "agreement_curves",
     "attention_grid",
