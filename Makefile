@@ -70,7 +70,7 @@ javascript:  ## check style and formatting of the live figures, with npx (fetche
 ablations: $(VENV)/.installed-all  ## all baselines and ablations on scenes, 5 seeds each: 2.1 h on 2 cores, resumable
 	$(VENV)/bin/mlvpt ablate all --seeds 5
 
-tables: $(VENV)/.installed-all  ## write what is made from other files: tables of results and recipes, first picture
+tables: $(VENV)/.installed-all  ## write what is made from other files: tables and figures of results, recipes, first picture
 	$(PYTHON) -m mlvpt.studies.tables
 
 benchmark: $(VENV)/.installed-all  ## speed and memory of the prompted ViT, of the loop; time per chapter

@@ -39,8 +39,8 @@ USES = [
     "Repeating the recorded numbers, and as a start for experiments.",
 ]
 NOT_FOR = [
-    "Decisions about people: it was never tested for that, and finds 'person' by what stands "
-    "around people, too.",
+    "Decisions about people: it was never tested for that, and it leans on what usually stands "
+    "together (test_pairs of the recorded row).",
     "A product: the backbone is the smallest of its family, and larger ones are far better.",
     "Comparison with the paper's numbers, which are those of ViT-B.",
     "Pictures unlike the training photographs: probabilities are not calibrated.",
@@ -49,7 +49,7 @@ MORE_NOT_FOR = {
     "clothing_deit_tiny": [
         "Statements about somebody's style, gender or origin: 2,098 photographs of street fashion "
         "bloggers stand for nobody else.",
-        "Tagging: it misses most of what it should find, and most of what it names is wrong.",
+        "Tagging: see CF1 and OF1.",
     ],
 }
 

@@ -6,6 +6,7 @@ Where a function takes `ax`, it draws there, or by default in a new figure of a 
 from mlvpt.plots.attention import attention_grid, label_attention_grid
 from mlvpt.plots.claims import exclusive_cooccur_dumbbells
 from mlvpt.plots.clusters import agreement_curves, embedding_scatter
+from mlvpt.plots.cost import accuracy_against_cost
 from mlvpt.plots.gates import gate_heatmap
 from mlvpt.plots.groups import affinity_heatmap, cooccurrence_heatmap, group_graph
 from mlvpt.plots.images import image_grid, prediction_grid
@@ -29,6 +30,7 @@ __all__ = [
     "CO_COLOR",
     "DC_COLOR",
     "SEQUENTIAL",
+    "accuracy_against_cost",
     "affinity_heatmap",
     "agreement_curves",
     "attention_grid",

@@ -19,7 +19,7 @@ from mlvpt.bias import biased_pairs, claim, conditional_rates, pairs_from_json, 
 from mlvpt.errors import InputError
 from mlvpt.files import read_json
 from mlvpt.metrics import induced_false_positives
-from mlvpt.studies.tables import layout
+from mlvpt.studies.tables import layout, signed
 from mlvpt.training.config import TrainConfig
 from mlvpt.training.data import load_data
 from mlvpt.training.evaluation import readable_rows
@@ -197,9 +197,9 @@ def pairs_table(found: dict[str, Any]) -> str:
     ]
     if found["induced"] is not None:
         induced = found["induced"]
-        low, high = (100 * end for end in induced["rate_difference_interval"])
+        low, high = map(signed, induced["rate_difference_interval"])
         lines.append(
-            f"a partner adds {100 * induced['rate_difference']:+.1f} ({low:+.1f} to {high:+.1f}) "
+            f"a partner adds {signed(induced['rate_difference'])} ({low} to {high}) "
             f"points of false positives, over {induced['n_pairs']} pairs with P(class | partner) "
             f">= {induced['min_conditional']:g} in training"
         )
@@ -213,7 +213,5 @@ def _cell(values: dict[str, Any], name: str) -> str:
     if not name.endswith("_difference"):
         return f"{100 * values[name]:.1f}"
     interval = values.get(f"{name}_interval")
-    text = f"{100 * values[name]:+.1f}"
-    return (
-        text if interval is None else f"{text} ({' to '.join(f'{100 * x:+.1f}' for x in interval)})"
-    )
+    text = signed(values[name])
+    return text if interval is None else f"{text} ({' to '.join(map(signed, interval))})"

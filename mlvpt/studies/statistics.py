@@ -32,9 +32,10 @@ def paired_test(values: Sequence[float], base: Sequence[float]) -> dict[str, Any
         base: (n,) of what it is compared with, seed by seed in the same order.
 
     Returns:
-        dict: n, difference (mean of values - base), std of the differences, t_p (two-sided paired
-        t-test), permutation_p (two-sided sign-flip test, exact up to 16 pairs, else 10,000 random
-        flips). NaN where n < 2. With n pairs permutation_p cannot be below 2 / 2^n: 0.0625 for 5.
+        dict: n, difference (mean of values - base), std of the differences, interval [low, high]
+        (95%, of the t distribution), t_p (two-sided paired t-test), permutation_p (two-sided
+        sign-flip test, exact up to 16 pairs, else 10,000 random flips). NaN where n < 2. With n
+        pairs permutation_p cannot be below 2 / 2^n: 0.0625 for 5.
 
     Example:
         >>> found = paired_test([3.0, 4.0, 5.0], [1.0, 3.0, 2.0])
@@ -46,9 +47,12 @@ def paired_test(values: Sequence[float], base: Sequence[float]) -> dict[str, Any
         raise InputError("A paired test needs two lists of the same length, one value per seed.")
     differences = values - base
     mean, std = mean_std(differences)
-    result = {"n": len(differences), "difference": mean, "std": std}
-    if len(differences) < 2:
+    n = len(differences)
+    result = {"n": n, "difference": mean, "std": std, "interval": [math.nan, math.nan]}
+    if n < 2:
         return {**result, "t_p": math.nan, "permutation_p": math.nan}
+    half = std / math.sqrt(n) * float(stats.t.ppf(0.975, n - 1))
+    result["interval"] = [mean - half, mean + half]
     # without spread the t statistic is 0 / 0 or infinite
     t_p = float(stats.ttest_rel(values, base).pvalue) if std > 1e-12 else float(mean == 0)
     return {**result, "t_p": t_p, "permutation_p": _sign_flip(differences)}

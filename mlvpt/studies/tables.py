@@ -1,9 +1,10 @@
 """Tables of results: aligned for a terminal, in Markdown for the README, in pandas for a notebook.
 
 `python -m mlvpt.studies.tables` (or `make tables`), in a copy of the repository, writes anew what
-is made from other files: between their markers the table of results in README.md and that of
-recipes in book/recipes.md, and the README's picture from the output of the book's first page.
-tests/book checks that they are up to date.
+is made from other files: between their markers the tables of results in README.md and that of
+recipes in book/recipes.md, the README's picture from the output of the book's first page, and the
+tables and figures of photographs that chapters include (photographs.py). tests/book checks that
+they are up to date.
 """
 
 import base64
@@ -68,7 +69,7 @@ def _results(lines: Sequence[dict[str, Any]]) -> list[list[str]]:
     table = [[*head, "time"]]
     for line in lines:
         cells = [line["variant"], str(line["n"]), f"{line['trained_parameters']:,.0f}"]
-        cells += [_percent(line, key) for key in columns.values()]
+        cells += [percent(line, key) for key in columns.values()]
         cells += [_difference(line.get(key)) for key in compared.values()]
         table.append([*cells, f"{line['seconds']:.0f} s"])
     return table
@@ -101,7 +102,7 @@ def methods_table() -> str:
     table = [["method", "trained parameters", *measures, "seconds per run"]]
     for line in lines:
         cells = [TITLES.get(line["variant"], line["variant"]), f"{line['trained_parameters']:,.0f}"]
-        cells += [_percent(line, key) for key in measures.values()]
+        cells += [percent(line, key) for key in measures.values()]
         table.append([*cells, f"{line['seconds']:.0f}"])
     seeds = "–".join(map(str, sorted({line["n"] for line in lines})))
     device = rows[0]["device"].replace(", 1 threads", ", one thread")
@@ -114,52 +115,6 @@ def methods_table() -> str:
         "From `results/baselines.jsonl`, made by `make ablations`."
         + (f" Not run yet: {missing}." if missing else "")
     )
-
-
-PHOTOGRAPHS = {"voc2007_deit_tiny": "VOC2007", "clothing_deit_tiny": "Clothing Co-Parsing"}
-FINAL = ("test_mAP", "test_CF1", "test_OF1")  # measures of a run on photographs
-SOURCES = {"labels": "by labels", "random": "by chance", "kmeans": "by k-means", "single": "none"}
-
-
-def photographs_table() -> str:
-    """Methods on photographs, best mAP on VOC2007 first: Markdown, in percent."""
-    found = {
-        name: {
-            line["variant"]: line for line in summarise(_recorded(name, "baselines"), None, FINAL)
-        }
-        for name in PHOTOGRAPHS
-    }
-    first = next(iter(found.values()))
-    names = sorted(first, key=lambda name: -first[name]["test_mAP"])
-    columns = {"mAP": "test_mAP", "CF1": "test_CF1", "OF1": "test_OF1"}
-    head = [f"{title} {name}" for title in PHOTOGRAPHS.values() for name in columns]
-    table = [["method", "trained parameters", *head, "seconds per run"]]
-    for name in names:
-        cells = [TITLES.get(name, name), f"{first[name]['trained_parameters']:,.0f}"]
-        for lines in found.values():
-            cells += [_percent(lines.get(name, {}), key) for key in columns.values()]
-        table.append([*cells, f"{first[name]['seconds']:.0f}"])
-    return layout(table, markdown=True)
-
-
-def groups_table(name: str = "clothing_deit_tiny") -> str:
-    """What decides which classes share a group against the number of groups: Markdown, test mAP.
-
-    Args:
-        name: folder of the records.
-    """
-    lines = {line["variant"]: line for line in summarise(_recorded(name, "groups"), None, FINAL)}
-    numbers = sorted({int(variant.split(", ")[1]) for variant in lines})
-    table = [["groups", *SOURCES.values()]]
-    for number in numbers:
-        cells = [lines.get(f"{source}, {number}", {}) for source in SOURCES]
-        table.append([str(number), *(_percent(line, "test_mAP") for line in cells)])
-    return layout(table, markdown=True)
-
-
-def _recorded(name: str, study: str) -> list[dict[str, Any]]:
-    """The runs of a study on photographs that succeeded."""
-    return [row for row in load(f"{name}/{study}") if "error" not in row]
 
 
 def recipes_table() -> str:
@@ -178,10 +133,14 @@ def recipes_table() -> str:
 
 def with_tables(text: str) -> str:
     """A page's text with today's tables between its markers, those of them that it has."""
+    from mlvpt.studies import photographs  # which is made of the parts above
+
     tables = {
         "results": methods_table,
-        "photographs": photographs_table,
-        "groups": groups_table,
+        "photographs": photographs.photographs_table,
+        "groups": photographs.groups_table,
+        "ablations": photographs.ablations_table,
+        "claim": photographs.claim_table,
         "recipes": recipes_table,
     }
     for name, table in tables.items():
@@ -200,12 +159,22 @@ def first_picture(book: str | Path = "book") -> bytes:
     return base64.b64decode("".join(image))
 
 
-def _percent(line: dict[str, Any], measure: str) -> str:
+def percent(line: dict[str, Any], measure: str) -> str:
     """Mean ± standard deviation of a measure in percent; one seed has no deviation."""
     mean, std = (100 * line.get(key, math.nan) for key in (measure, f"{measure}_std"))
     if math.isnan(mean):
         return "not run"
     return f"{mean:.1f}" if math.isnan(std) else f"{mean:.1f} ± {std:.1f}"
+
+
+def signed(value: float) -> str:
+    """A difference of fractions in points; nothing is +0.0, never -0.0.
+
+    Example:
+        >>> signed(0.0123), signed(-0.0001)
+        ('+1.2', '+0.0')
+    """
+    return f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
 def _difference(found: dict[str, Any] | None) -> str:
@@ -220,3 +189,7 @@ if __name__ == "__main__":
     for path in (Path("README.md"), Path("book/recipes.md")):
         path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
     Path("book/_static/erased.png").write_bytes(first_picture())
+
+    from mlvpt.studies import photographs
+
+    photographs.write(Path("book"))

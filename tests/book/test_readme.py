@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlvpt.cli.main import COMMANDS
+from mlvpt.studies import photographs
 from mlvpt.studies.tables import with_tables
 from mlvpt.training.recipes import recipe_names
 
@@ -17,8 +18,20 @@ RECIPES = (ROOT / "book" / "recipes.md").read_text(encoding="utf-8")
 def test_tables_are_those_generated_from_the_records_and_recipes():
     assert with_tables(README) == README
     assert with_tables(RECIPES) == RECIPES
-    assert "<!-- results:begin -->" in README
+    for name in ("results", "photographs", "groups", "ablations", "claim"):
+        assert f"<!-- {name}:begin -->" in README
     assert "<!-- recipes:begin -->" in RECIPES
+
+
+def test_tables_that_chapters_include_are_those_generated_from_the_records():
+    for name, text in photographs.fragments().items():
+        assert (ROOT / "book" / "_tables" / name).read_text(encoding="utf-8") == f"{text}\n"
+
+
+@pytest.mark.parametrize("name", photographs.PHOTOGRAPHS)
+def test_accuracy_against_cost_is_drawn_where_the_study_of_blocks_was_run(name):
+    drawn = (ROOT / "book" / "_static" / f"cost_{name}.png").is_file()
+    assert drawn == bool(photographs.recorded(name, "blocks"))
 
 
 def test_every_recipe_is_listed_with_its_command():
