@@ -210,7 +210,7 @@ def time_case(case: tuple[str, int, int], batch_size: int, options: Any) -> dict
         if "products" in seconds:
             ratio = median_ratio(seconds["products"], seconds["plain"])
             row[f"{what}_products_over_plain"] = ratio
-    if options.memory and options.precision == "no":
+    if options.precision == "no":
         row["step_prefix_saved_mb"] = round(saved_mb(model, images), 1)
     return row
 
@@ -391,7 +391,8 @@ def main() -> None:
     measured_again = [identity(row) for row in new]
     rows = [row for row in old if identity(row) not in measured_again] + new
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    here = [row for row in rows if row["device"] == record["device"]]
+    processors = ("thread", "threads")  # how the name of a processor ends
+    here = [row for row in rows if row["device"].endswith(processors) == (options.device == "cpu")]
     for part, name, draw in (
         ("prompts", "speed", plots.speed_figure),
         ("heads", "heads", lambda rows: plots.heads_memory(rows).figure),

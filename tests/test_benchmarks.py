@@ -1,13 +1,19 @@
-"""Benchmarks that need a GPU run in every part on a tiny model here, so that they run there."""
+"""Benchmarks: those that need a GPU run on a tiny model here, so that they run there."""
 
 import json
 import runpy
 from pathlib import Path
 
+import pytest
+import timm
 import torch
 
 from mlvpt import plots
+from mlvpt.prompts import PromptedViT
 
+SPEED = runpy.run_path(
+    str(Path(__file__).parents[1] / "benchmarks" / "prompted_vit.py"), run_name="speed"
+)
 GPU = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "gpu.py"), run_name="gpu")
 
 
@@ -38,6 +44,30 @@ def test_gpu_benchmark_covers_modes_models_sides_and_batches():
 
 def test_a_product_has_a_rate(tmp_path):
     assert torch.isfinite(torch.tensor(GPU["matrix_rate"](_Options())))
+
+
+def test_a_step_keeps_ten_numbers_per_token_and_channel_of_each_block_with_prompts():
+    n_images, n_tokens, width = 2, 17, 192  # of scenes' size: 16 patches and a class token
+    images = torch.randn(n_images, 3, 64, 64)
+    kept = {n: SPEED["saved_mb"](small_vit(n), images) for n in (2, 3, 4)}
+    of_a_block = (10 * n_images * n_tokens + 2 * 5) * width * 4 / 1e6  # and 5 keys and values
+    assert kept[4] - kept[3] == pytest.approx(of_a_block, rel=0.01)  # norms' moments, log-sum-exps
+    assert kept[3] - kept[2] == pytest.approx(of_a_block, rel=0.01)
+
+
+def test_the_products_alone_run_and_take_less_than_the_step_that_needs_them():
+    model, clock = small_vit(4), SPEED["CLOCKS"]["processor"]
+    images = torch.randn(8, 3, 64, 64)
+    step = SPEED["calls"](model, images, "no")["step"]["prefix"]
+    forms = {"step": step, "products": SPEED["products"](model, 8)}
+    seconds = SPEED["interleaved"](forms, 5, clock)
+    assert 0 < SPEED["median_ratio"](seconds["products"], seconds["step"]) < 1
+
+
+def small_vit(depth):
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, depth=4)
+    return PromptedViT(vit, 5, depth=depth)
 
 
 class _Options:

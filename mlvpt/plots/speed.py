@@ -19,13 +19,15 @@ def speed_figure(rows: Sequence[dict[str, Any]]) -> Figure:
 
     Args:
         rows: of results/speed.jsonl, part "prompts". "unprompted" is inference in each panel: the
-            floor that no prompted training step can reach.
+            floor that no prompted training step can reach. Names tell the vector unit where the
+            rows are of several.
     """
     titles = ("time of a training step", "time of inference", "peak memory of a step")
+    units = [_vector_unit(row) for row in rows]
     names = [
         f"{row['model'].split('_')[1]}, {row['side']} px, "
-        f"P = {row['prompts']}, B = {row['batch_size']}"
-        for row in rows
+        f"P = {row['prompts']}, B = {row['batch_size']}" + (f", {unit}" if unit else "")
+        for row, unit in zip(rows, units if len(set(units)) > 1 else [""] * len(rows), strict=True)
     ]
     height = np.arange(len(rows))
     with style():
@@ -64,6 +66,11 @@ def heads_memory(rows: Sequence[dict[str, Any]]) -> Axes:
         ax.set(xscale="log", yscale="log", xlabel="classes", ylabel="megabytes")
         ax.legend()
     return ax
+
+
+def _vector_unit(row: dict[str, Any]) -> str:
+    """As the name of a processor has it: "AMD EPYC, AVX-512, 2 threads"."""
+    return next((part for part in row["device"].split(", ") if part.startswith("AVX")), "")
 
 
 def _ratios(row: dict[str, Any]) -> list[tuple[float, float]]:

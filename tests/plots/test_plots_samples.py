@@ -20,6 +20,7 @@ def test_prediction_grid_names_what_was_found_missed_and_wrongly_claimed():
 
 def test_speed_figure_has_a_bar_per_case_form_and_panel_in_units_of_the_plain_form():
     row = {"model": "vit_small_patch16_224", "side": 224, "prompts": 30, "batch_size": 16}
+    row["device"] = "AMD EPYC, AVX2, 1 thread"
     for what in ("step", "inference"):
         row |= {f"{what}_prefix_over_plain": 0.5, f"{what}_prefix_over_unprompted": 2.0}
     row |= {"step_plain_mb": 4, "step_prefix_mb": 2, "step_unprompted_mb": 1}
@@ -27,6 +28,9 @@ def test_speed_figure_has_a_bar_per_case_form_and_panel_in_units_of_the_plain_fo
     for ax in figure.axes:
         assert [bar.get_width() for bar in ax.patches] == [0.5, 0.5, 0.25, 0.25]
     assert figure.axes[0].get_yticklabels()[1].get_text() == "small, 448 px, P = 30, B = 16"
+    figure = plots.speed_figure([row, {**row, "device": "AMD EPYC, AVX-512, 1 thread"}])
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert [name.rsplit(", ", 1)[1] for name in names] == ["AVX2", "AVX-512"]
 
 
 def test_heads_memory_draws_the_step_and_the_tensor_it_does_without_by_number_of_classes():
