@@ -395,17 +395,11 @@ class PromptedClassifier(MultiLabelClassifier):
 
 def _pictures(images: Any) -> Sequence[Any]:
     """One picture or several as a sequence of pictures, none of them read yet."""
+    is_array = isinstance(images, np.ndarray | Tensor)
     single = isinstance(images, str | os.PathLike | Image.Image)
-    if isinstance(images, np.ndarray | Tensor):
-        if images.ndim not in (2, 3, 4) and images.dtype != object:
-            raise InputError(
-                f"an array must be one picture (H, W, 3) or several (N, H, W, 3), but has shape "
-                f"{tuple(images.shape)}."
-            )
-        single = images.ndim in (2, 3)
-    if single:
+    if single or (is_array and images.ndim in (0, 2, 3)):
         return [images]
-    if isinstance(images, list | tuple | np.ndarray | Tensor):
+    if is_array or isinstance(images, list | tuple):
         return images
     if isinstance(images, Iterable) and not isinstance(images, Mapping | bytes):
         return list(images)
