@@ -19,7 +19,6 @@ from mlvpt.plots.style import (
     ORANGE,
     SKY,
     axes,
-    group_colors,
     line_colors,
     method_color,
     style,
@@ -32,40 +31,6 @@ NAMES = {
     "drop": "mAP lost from test to test_shifted",
 }
 ONE_VIEW = {"co_only": SKY, "dc_only": BROWN}  # variants of ML-VPT, which are no methods
-
-
-def result_bars(
-    lines: Sequence[Mapping[str, Any]], measures: Sequence[str] = ("test_mAP", "test_shifted_mAP")
-) -> Axes:
-    """Horizontal bars, one group per variant, with whiskers of one standard deviation.
-
-    Args:
-        lines: of `summarise`, drawn from top to bottom.
-        measures: what each group of bars shows.
-    """
-    _check(lines, measures)
-    with style():
-        ax = axes(6.4, 0.6 + 0.2 * len(lines) * (len(measures) + 0.6))
-        thickness = 0.8 / len(measures)
-        rows = np.arange(len(lines))
-        for number, measure in enumerate(measures):
-            ax.barh(
-                rows + (number - (len(measures) - 1) / 2) * thickness,
-                [100 * line[measure] for line in lines],
-                xerr=[_spread(line, measure) for line in lines],
-                height=0.9 * thickness,
-                color=group_colors(len(measures))[number],
-                error_kw={"elinewidth": 1, "capsize": 2},
-                label=NAMES.get(measure, measure),
-            )
-        ax.set_yticks(rows, [line["variant"] for line in lines])
-        ax.invert_yaxis()
-        ax.set_xlim(left=_floor(lines, measures))
-        ax.set_xlabel("percent; whiskers: one standard deviation over seeds")
-        ax.figure.legend(
-            *ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(measures)
-        )
-    return ax
 
 
 def result_curves(
@@ -237,11 +202,3 @@ def _spread(line: Mapping[str, Any], measure: str) -> float:
     """Standard deviation in percentage points; 0 draws no whisker for a single seed."""
     std = line.get(f"{measure}_std", np.nan)
     return 0.0 if np.isnan(std) else 100 * std
-
-
-def _floor(lines: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> float:
-    """Bars of mAP start at 0 unless all are large: differences of a point must be visible."""
-    least = min(
-        100 * line[measure] - _spread(line, measure) for line in lines for measure in measures
-    )
-    return 10 * np.floor(least / 10 - 0.5) if least > 30 else min(0.0, least)

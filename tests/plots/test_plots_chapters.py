@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from mlvpt import AsymmetricLoss, group_labels, label_statistics
+from mlvpt import group_labels, label_statistics
 from mlvpt.datasets import load_scenes
 from mlvpt.errors import InputError
 from mlvpt.grouping import cooccurrence_counts
@@ -15,15 +15,10 @@ from mlvpt.plots import (
     cost_by_size,
     embedding_scatter,
     image_grid,
-    loss_curves,
     method_map,
     partner_effect,
-    precision_recall,
     prompting_cost,
-    step_curves,
     style,
-    threshold_curves,
-    training_curves,
 )
 
 mpl.use("Agg")
@@ -88,24 +83,6 @@ def test_agreement_curves_have_a_panel_per_data_set():
     assert [ax.get_title() for ax in figure.axes] == ["voc", "coco"]
 
 
-@pytest.mark.parametrize("target", [0, 1])
-def test_gradient_curve_of_cross_entropy_is_the_error(target):
-    figure = loss_curves({"BCE": AsymmetricLoss(gamma_neg=0)}, target)
-    probability, gradient = figure.axes[1].lines[0].get_data()
-    np.testing.assert_allclose(gradient, np.abs(probability - target), atol=1e-5)
-
-
-def test_precision_recall_titles_give_the_three_values():
-    figure = precision_recall([0, 1, 1, 0, 0, 1, 0, 0], np.linspace(0.9, 0.2, 8))
-    titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ['"area": 55.6%', '"voc2010": 61.1%', '"voc2007": 60.6%']
-
-
-def test_threshold_curve_marks_the_best_threshold_on_its_curve():
-    ax = threshold_curves([0.2, 0.4, 0.6], {"ours": [0.5, 0.8, 0.6]}, {"ours": 0.4})
-    assert [line.get_xydata().tolist() for line in ax.lines][1] == [[0.4, 80.0]]
-
-
 def test_method_map_shows_the_groups_and_the_most_probable_classes():
     scenes = load_scenes("train", n_images=200)
     counts = cooccurrence_counts(scenes.targets)
@@ -116,39 +93,6 @@ def test_method_map_shows_the_groups_and_the_most_probable_classes():
     for members in groups.co_members:
         assert " ".join(scenes.class_names[k] for k in members) in written
     assert [text for text in written if text.endswith("%")] == ["95%", "85%", "75%"]
-
-
-def test_step_curves_average_the_loss_over_the_window():
-    figure = step_curves([4.0, 2.0, 0.0, 2.0], [0.1, 0.2, 0.1, 0.0], window=2)
-    loss, mean = figure.axes[0].lines
-    np.testing.assert_array_equal(loss.get_ydata(), [4, 2, 0, 2])
-    np.testing.assert_array_equal(mean.get_ydata(), [3, 1, 1])
-    np.testing.assert_array_equal(mean.get_xdata(), [2, 3, 4])
-    np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), [0.1, 0.2, 0.1, 0.0])
-
-
-@pytest.mark.parametrize(("rates", "window"), [([0.1], 1), ([0.1, 0.2], 3)])
-def test_step_curves_refuse_lists_that_do_not_fit(rates, window):
-    with pytest.raises(InputError, match="a window that fits"):
-        step_curves([1.0, 2.0], rates, window)
-
-
-def test_training_curves_draw_loss_and_map_of_every_run():
-    lines = [{"epoch": 1, "loss": 9.0, "val_mAP": 0.5}, {"epoch": 2, "loss": 7.0, "val_mAP": 0.6}]
-    figure = training_curves({"ML-VPT": lines, "linear probe": lines[:1]})
-    ours, probe = figure.axes[1].lines
-    np.testing.assert_array_equal(ours.get_ydata(), [50, 60])
-    assert list(probe.get_xdata()) == [1]
-    assert ours.get_color() != probe.get_color()
-    assert [text.get_text() for text in figure.axes[1].get_legend().texts] == [
-        "ML-VPT",
-        "linear probe",
-    ]
-
-
-def test_training_curves_refuse_a_run_without_epochs():
-    with pytest.raises(InputError, match="nothing to draw"):
-        training_curves({"ML-VPT": []})
 
 
 def test_cost_by_size_grows_faster_than_the_area():

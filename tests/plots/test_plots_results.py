@@ -2,14 +2,12 @@
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 
 from mlvpt.errors import InputError
 from mlvpt.plots.results import (
     map_against_parameters,
     paired_differences,
-    result_bars,
     result_curves,
 )
 from mlvpt.studies.statistics import summarise
@@ -41,23 +39,6 @@ def rows() -> list[dict]:
         for variant, found in values.items()
         for seed, value in enumerate(found)
     ]
-
-
-def test_bars_are_as_long_as_the_means_with_whiskers_of_one_standard_deviation():
-    ax = result_bars(summarise(rows()), measures=("test_mAP",))
-    lengths = [bar.get_x() + bar.get_width() for bar in ax.patches]
-    assert lengths == pytest.approx([81, 72, 60])
-    (whiskers,) = [c for c in ax.collections if hasattr(c, "get_segments")]
-    ends = np.array(whiskers.get_segments())[:, :, 0]
-    assert ends[0] == pytest.approx([80, 82])
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["mlvpt", "vpt_deep", "linear"]
-
-
-def test_bars_hide_no_end_of_a_whisker():
-    ax = result_bars(summarise(rows()))
-    low, high = ax.get_xlim()
-    assert low < 49
-    assert high > 82
 
 
 def test_curves_pass_through_the_means_over_seeds():
@@ -94,8 +75,8 @@ def test_paired_differences_leave_out_the_base_and_mark_what_is_beyond_chance():
 @pytest.mark.parametrize(
     ("attempt", "message"),
     [
-        (lambda: result_bars([]), "no results"),
-        (lambda: result_bars(summarise(rows()), measures=("CF1",)), "has no CF1"),
+        (lambda: map_against_parameters([]), "no results"),
+        (lambda: map_against_parameters(summarise(rows()), measure="CF1"), "has no CF1"),
         (lambda: result_curves({}, "x", "y"), "nothing to draw"),
         (lambda: paired_differences(summarise(rows())), "nothing to compare"),
     ],
