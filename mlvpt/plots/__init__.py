@@ -2,9 +2,9 @@
 
 from mlvpt.plots.attention import attention_grid, label_attention_grid
 from mlvpt.plots.claims import exclusive_cooccur_dumbbells
-from mlvpt.plots.clusters import agreement_curves, embedding_scatter
+from mlvpt.plots.clusters import embedding_scatter, reordered_affinity
 from mlvpt.plots.gates import gate_heatmap
-from mlvpt.plots.groups import affinity_heatmap, cooccurrence_heatmap, group_graph
+from mlvpt.plots.groups import affinity_heatmap, group_graph
 from mlvpt.plots.images import image_grid, prediction_grid
 from mlvpt.plots.labels import class_frequencies, partner_effect
 from mlvpt.plots.loss_and_metrics import loss_curves, precision_recall, threshold_curves
@@ -36,10 +36,8 @@ __all__ = [
     "DIVERGING",
     "SEQUENTIAL",
     "affinity_heatmap",
-    "agreement_curves",
     "attention_grid",
     "class_frequencies",
-    "cooccurrence_heatmap",
     "cost_by_size",
     "embedding_scatter",
     "exclusive_cooccur_dumbbells",
@@ -61,6 +59,7 @@ __all__ = [
     "prediction_grid",
     "prefix_figure",
     "prompting_cost",
+    "reordered_affinity",
     "result_bars",
     "result_curves",
     "speed_figure",

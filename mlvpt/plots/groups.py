@@ -9,7 +9,6 @@ import networkx as nx
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
@@ -60,32 +59,6 @@ def affinity_heatmap(
         if groups is not None:
             ax.set_title(f"{view.upper()} groups")
             _mark_groups(ax, partition[order])
-    return ax
-
-
-def cooccurrence_heatmap(
-    counts: ArrayLike, class_names: Sequence[str] | None = None, ax: Axes | None = None
-) -> Axes:
-    """Images that show both classes, on a logarithmic scale; pairs never seen stay white.
-
-    Args:
-        counts: (K, K) co-occurrence counts; the diagonal holds the images of each class.
-        class_names: K names; by default the class indices.
-        ax: where to draw; by default a new figure that fits K classes.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        InputError: `counts` is not (K, K), or the names do not fit it.
-    """
-    counts = _square(counts)
-    names = _names(class_names, len(counts))
-    with style():
-        seen = np.where(counts > 0, counts, np.nan)
-        scale = LogNorm(1, max(counts.max(), 2))
-        ax = _matrix(seen, names, ax, norm=scale, keep_diagonal=True)
-        ax.collections[0].colorbar.set_label("images with both classes")
     return ax
 
 
@@ -203,8 +176,6 @@ def _matrix(
     values: np.ndarray,
     names: Sequence[str],
     ax: Axes | None,
-    norm: LogNorm | None = None,
-    keep_diagonal: bool = False,
 ) -> Axes:
     """A square heatmap with every class named on both axes."""
     n_classes = len(names)
@@ -213,11 +184,8 @@ def _matrix(
         ax = plt.subplots(figsize=(side * 1.12, side), layout="constrained")[1]
     sns.heatmap(
         values,
-        mask=None if keep_diagonal else np.eye(n_classes, dtype=bool),
+        mask=np.eye(n_classes, dtype=bool),
         cmap=SEQUENTIAL,
-        norm=norm,
-        vmin=norm and norm.vmin,  # seaborn would look for them in the data, which may be blank
-        vmax=norm and norm.vmax,
         square=True,
         ax=ax,
         xticklabels=names,
