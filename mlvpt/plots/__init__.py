@@ -5,10 +5,10 @@ Where a function takes `ax`, it draws there, or by default in a new figure of a 
 
 from mlvpt.plots.attention import attention_grid, label_attention_grid
 from mlvpt.plots.claims import exclusive_cooccur_dumbbells
-from mlvpt.plots.clusters import agreement_curves, embedding_scatter
+from mlvpt.plots.clusters import embedding_scatter, reordered_affinity
 from mlvpt.plots.cost import accuracy_against_cost
 from mlvpt.plots.gates import gate_heatmap
-from mlvpt.plots.groups import affinity_heatmap, cooccurrence_heatmap, group_graph
+from mlvpt.plots.groups import affinity_heatmap, group_graph
 from mlvpt.plots.images import image_grid, prediction_grid
 from mlvpt.plots.labels import class_frequencies, partner_effect
 from mlvpt.plots.method import method_map
@@ -36,10 +36,8 @@ __all__ = [
     "SEQUENTIAL",
     "accuracy_against_cost",
     "affinity_heatmap",
-    "agreement_curves",
     "attention_grid",
     "class_frequencies",
-    "cooccurrence_heatmap",
     "cost_by_size",
     "embedding_scatter",
     "exclusive_cooccur_dumbbells",
@@ -59,6 +57,8 @@ __all__ = [
     "prediction_grid",
     "prefix_figure",
     "prompting_cost",
+from mlvpt.plots.clusters import embedding_scatter, reordered_affinity
+from mlvpt.plots.cost import accuracy_against_cost
     "result_curves",
     "speed_figure",
     "strength_curves",

@@ -1,4 +1,4 @@
-"""Figures of spectral clustering: the embedding it clusters, and how partitions agree."""
+"""Figures of spectral clustering: the embedding it clusters, and an affinity in other orders."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,22 +9,16 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from mlvpt.errors import InputError
-from mlvpt.plots.style import MARKERS, axes, group_colors, style
+from mlvpt.plots.style import MARKERS, SEQUENTIAL, group_colors, style
 
 
-def embedding_scatter(
-    points: ArrayLike,
-    partition: ArrayLike,
-    class_names: Sequence[str],
-    centres: ArrayLike | None = None,
-) -> Axes:
-    """Classes as points of a two-dimensional spectral embedding, one colour and mark per group.
+def embedding_scatter(points: ArrayLike, partition: ArrayLike, class_names: Sequence[str]) -> Axes:
+    """Classes as points of a spectral embedding, each named, one colour and mark per group.
 
     Args:
-        points: (K, 2).
+        points: (K, 2), the second and third coordinate: the first is the same for all classes.
         partition: (K,) group of each class.
         class_names: K names.
-        centres: (G, 2) k-means centres, drawn as crosses.
 
     Raises:
         InputError: the points are not (K, 2).
@@ -34,73 +28,67 @@ def embedding_scatter(
         raise InputError(f"An embedding of shape (K, 2) is needed, not {points.shape}.")
     colors = group_colors(int(partition.max()) + 1)
     with style():
-        ax = axes(6, 3.6)
-        for group, color in enumerate(colors):
-            mine = partition == group
-            marker = MARKERS[group % len(MARKERS)]
-            ax.scatter(*points[mine].T, color=color, marker=marker, s=60, label=f"group {group}")
+        ax = plt.subplots(figsize=(4.8, 3.6), layout="constrained")[1]
         middle = points[:, 0].mean()
-        flat = np.ptp(points[:, 0]) < 1e-6  # rounding is no spread: show one column
-        height = np.argsort(np.argsort(points[:, 1]))
-        for point, name, rank in zip(points, class_names, height, strict=True):
-            # names point inwards, so that none leaves the axes; in one column, left and right
-            left = rank % 2 == 1 if flat else point[0] > middle
+        for point, group, name in zip(points, partition, class_names, strict=True):
+            color, left = colors[group], point[0] > middle  # names point inwards
+            ax.scatter(*point, color=color, marker=MARKERS[group % len(MARKERS)], s=70)
             ax.annotate(
                 name,
                 point,
-                xytext=(-8 if left else 8, 0),
+                xytext=(-9 if left else 9, 0),
                 textcoords="offset points",
                 ha="right" if left else "left",
                 va="center",
+                color=color,
+                fontsize=12,
             )
-        if centres is not None:
-            ax.scatter(*np.asarray(centres).T, color="black", marker="x", s=70, label="centre")
         ax.margins(0.12)
-        if flat:
-            ax.set_xlim(middle - 0.5, middle + 0.5)
-        ax.set_xlabel("first coordinate")
-        ax.set_ylabel("second coordinate")
-        ax.legend(loc="best")
+        ax.set_xlabel("second coordinate")
+        ax.set_ylabel("third coordinate")
     return ax
 
 
-def agreement_curves(
-    taus: Sequence[float], agreement: Mapping[str, Mapping[str, Sequence[float]]]
-) -> Figure:
-    """Agreement of partitions (adjusted Rand index) against tau, panels two to a row.
+def reordered_affinity(affinity: ArrayLike, panels: Mapping[str, Sequence[str]]) -> Figure:
+    """One affinity in several orders, one below the other and on one scale.
+
+    Each panel sorts the classes by their group, the largest group first, draws lines between the
+    groups and names each beside its rows.
 
     Args:
-        taus: (n,) values of tau, the root that tempers the affinity.
-        agreement: {panel title: {curve label: (n,) values}}.
+        affinity: (K, K), symmetric; the diagonal is left blank.
+        panels: {title: the group names of the K classes}.
+
+    Raises:
+        InputError: the names do not fit the affinity.
     """
+    affinity = np.asarray(affinity, dtype=float)
+    n_classes = len(affinity)
+    values = np.ma.masked_array(affinity, np.eye(n_classes, dtype=bool))
     with style():
-        n_rows = -(-len(agreement) // 2)
-        figure, panels = plt.subplots(
-            n_rows,
-            2,
-            figsize=(7.4, 2.7 * n_rows + 0.4),
-            sharex=True,
-            sharey=True,
-            squeeze=False,
+        figure, axes = plt.subplots(
+            len(panels),
+            1,
+            figsize=(4.8, 3.7 * len(panels)),
             layout="constrained",
+            squeeze=False,
         )
-        for ax, (title, curves) in zip(panels.flat, agreement.items(), strict=False):
-            colors = group_colors(len(curves))
-            for number, (label, values) in enumerate(curves.items()):
-                ax.plot(
-                    taus,
-                    values,
-                    color=colors[number],
-                    marker=MARKERS[number % len(MARKERS)],
-                    label=label,
-                    markersize=5,
-                )
-            ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-            ax.set_title(title)
-        for ax in panels[-1]:
-            ax.set_xlabel("tau")
-        for ax in panels[:, 0]:
-            ax.set_ylabel("adjusted Rand index")
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        for ax, (title, groups) in zip(axes.flat, panels.items(), strict=True):
+            if len(groups) != n_classes:
+                raise InputError(f"{len(groups)} group names do not fit {n_classes} classes.")
+            sizes = {name: list(groups).count(name) for name in dict.fromkeys(groups)}
+            names = sorted(sizes, key=sizes.get, reverse=True)
+            order = sorted(range(n_classes), key=lambda k: names.index(groups[k]))
+            drawn = ax.imshow(values[np.ix_(order, order)], cmap=SEQUENTIAL, vmin=0)
+            ends = np.cumsum([sizes[name] for name in names])
+            for end in ends[:-1] - 0.5:
+                ax.axhline(end, color="white", linewidth=2)
+                ax.axvline(end, color="white", linewidth=2)
+            middles = ends - np.array([sizes[name] for name in names]) / 2 - 0.5
+            ax.set_yticks(middles, names, fontsize=12)
+            ax.set_xticks([])
+            ax.tick_params(length=0)
+            ax.spines[:].set_visible(False)
+            ax.set_title(title, fontsize=12)
+        figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.8, pad=0.02, label="affinity")
     return figure

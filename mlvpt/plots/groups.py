@@ -9,12 +9,11 @@ import networkx as nx
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from mlvpt.errors import InputError
-from mlvpt.labels import LabelGroups, check_affinity, check_class_names, check_counts
+from mlvpt.labels import LabelGroups, check_affinity, check_class_names
 from mlvpt.plots.style import SEQUENTIAL, axes, group_colors, style
 
 VIEW_LABELS = {"co": "CO affinity", "dc": "DC affinity"}
@@ -56,28 +55,6 @@ def affinity_heatmap(
         if groups is not None:
             ax.set_title(f"{view.upper()} groups")
             mark_groups(ax, partition[order], n_classes, 0.015)
-    return ax
-
-
-def cooccurrence_heatmap(
-    counts: ArrayLike, class_names: Sequence[str] | None = None, ax: Axes | None = None
-) -> Axes:
-    """Images that show both classes, on a logarithmic scale; pairs never seen stay white.
-
-    Args:
-        counts: (K, K) co-occurrence counts; the diagonal holds the images of each class.
-        class_names: K names; by default the class indices.
-
-    Raises:
-        InputError: `counts` are no counts, or the names do not fit them.
-    """
-    counts = check_counts(counts)
-    names = names_of(class_names, len(counts))
-    with style():
-        seen = np.where(counts > 0, counts, np.nan)
-        scale = LogNorm(1, max(counts.max(), 2))
-        ax = _matrix(seen, names, ax, norm=scale, keep_diagonal=True)
-        ax.collections[0].colorbar.set_label("images with both classes")
     return ax
 
 
@@ -191,8 +168,6 @@ def _matrix(
     values: np.ndarray,
     names: Sequence[str],
     ax: Axes | None,
-    norm: LogNorm | None = None,
-    keep_diagonal: bool = False,
 ) -> Axes:
     """A square heatmap with every class named on both axes."""
     n_classes = len(names)
@@ -200,11 +175,8 @@ def _matrix(
     ax = axes(side * 1.12, side, ax)
     sns.heatmap(
         values,
-        mask=None if keep_diagonal else np.eye(n_classes, dtype=bool),
+        mask=np.eye(n_classes, dtype=bool),
         cmap=SEQUENTIAL,
-        norm=norm,
-        vmin=norm and norm.vmin,  # seaborn would look for them in the data, which may be blank
-        vmax=norm and norm.vmax,
         square=True,
         ax=ax,
         xticklabels=names,

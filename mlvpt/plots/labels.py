@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from pandas import DataFrame
 
 from mlvpt.labels import check_counts
 from mlvpt.plots.groups import names_of
-from mlvpt.plots.style import BLUE, GREY, ORANGE, axes, style
+from mlvpt.plots.style import BLUE, GREY, ORANGE, style
 
 
 def class_frequencies(
@@ -25,41 +28,54 @@ def class_frequencies(
     names = names_of(class_names, len(images))
     order = np.argsort(-images, kind="stable")
     with style():
-        ax = axes(7, 0.24 * len(images) + 0.6)
+        ax = plt.subplots(figsize=(5, 0.26 * len(images) + 0.6), layout="constrained")[1]
         bars = ax.barh([names[k] for k in order], images[order], color=BLUE, height=0.72)
         ax.bar_label(bars, [f"{100 * images[k] / n_images:.1f}%" for k in order], padding=3)
         ax.invert_yaxis()
-        ax.margins(x=0.09, y=0.01)
+        ax.margins(x=0.14, y=0.01)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(f"images with the class, of {n_images:,}")
     return ax
 
 
-def partner_effect(pairs: Sequence[Mapping], class_names: Sequence[str]) -> Axes:
+def partner_effect(panels: Mapping[str, DataFrame], class_names: Sequence[str]) -> Figure:
     """Mean probability of an absent class, without and with its usual partner in the image.
 
     Args:
-        pairs: the `pairs` of `mlvpt.metrics.induced_false_positives`.
+        panels: {title: table}, a row per pair of classes with the columns "partner" and "label"
+            (class indices), "without" and "with" (mean probabilities in [0, 1]). The tables hold
+            the same pairs; those of the first decide the order, the largest effect on top.
         class_names: K names.
     """
-    pairs = sorted(
-        pairs,
-        key=lambda p: p["probability_with_partner"] - p["probability_without_partner"],
-        reverse=True,
-    )
-    rows = [f"{class_names[p['label']]}, seeing {class_names[p['partner']]}" for p in pairs]
-    without = [100 * p["probability_without_partner"] for p in pairs]
-    with_partner = [100 * p["probability_with_partner"] for p in pairs]
+    first = next(iter(panels.values())).reset_index(drop=True)
+    order = np.argsort((first["without"] - first["with"]).to_numpy(), kind="stable")
+    rows = [f"{class_names[p.label]}, seeing {class_names[p.partner]}" for p in first.itertuples()]
     with style():
-        ax = axes(7, 0.26 * len(rows) + 1.1)
-        ax.hlines(rows, without, with_partner, color=GREY, linewidth=1.5, zorder=1)
-        ax.scatter(without, rows, color=BLUE, marker="o", s=36, label="partner absent", zorder=2)
-        ax.scatter(
-            with_partner, rows, color=ORANGE, marker="D", s=36, label="partner present", zorder=2
+        figure, axes = plt.subplots(
+            1,
+            len(panels),
+            figsize=(5, 0.24 * len(rows) + 1.1),
+            layout="constrained",
+            sharex=True,
+            sharey=True,
+            squeeze=False,
         )
-        ax.invert_yaxis()
-        ax.set_xlim(left=0)
-        ax.set_xlabel("mean probability given to a class that is absent (%)")
-        ax.grid(axis="y", alpha=0.3)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return ax
+        for ax, (title, table) in zip(axes.flat, panels.items(), strict=True):
+            without, with_partner = (100 * table[c].to_numpy()[order] for c in ("without", "with"))
+            names = [rows[k] for k in order]
+            ax.hlines(names, without, with_partner, color=GREY, linewidth=1.5, zorder=1)
+            ax.scatter(without, names, color=BLUE, marker="o", s=30, zorder=2)
+            ax.scatter(with_partner, names, color=ORANGE, marker="D", s=30, zorder=2)
+            ax.set_title(title, pad=24)
+            ax.grid(axis="y", alpha=0.3)
+        axes[0, 0].invert_yaxis()
+        axes[0, 0].set_xlim(left=0)
+        top, look = order[0], {"textcoords": "offset points", "va": "bottom", "fontsize": 10}
+        for column, name, color, side in (
+            ("without", "without", BLUE, "center"),
+            ("with", "with partner", ORANGE, "right"),
+        ):
+            place = (100 * first[column][top], 0)
+            axes[0, 0].annotate(name, place, (8, 7), color=color, ha=side, **look)
+        figure.supxlabel("mean probability of an absent digit (%)", fontsize=10)
+    return figure

@@ -12,12 +12,12 @@ from matplotlib.colors import to_rgb
 
 from mlvpt.datasets.shipped import label_statistics
 from mlvpt.errors import InputError
+from mlvpt.grouping import cooccurrence_affinity
 from mlvpt.labels import LabelGroups
 from mlvpt.plots import (
     CO_COLOR,
     DC_COLOR,
     affinity_heatmap,
-    cooccurrence_heatmap,
     group_colors,
     group_graph,
     method_color,
@@ -69,29 +69,18 @@ def test_heatmap_without_groups_keeps_the_order_and_numbers_the_classes():
 
 
 def test_heatmaps_draw_where_they_are_told():
-    figure, axes = plt.subplots(1, 3)
+    figure, axes = plt.subplots(1, 2)
     assert affinity_heatmap(AFFINITY, GROUPS, ax=axes[0]) is axes[0]
     assert group_graph(AFFINITY, GROUPS.co, ax=axes[1]) is axes[1]
-    assert cooccurrence_heatmap(np.eye(4) * 3, ax=axes[2]) is axes[2]
     assert plt.get_fignums() == [figure.number]
 
 
 def test_every_class_is_named_on_both_axes_also_with_eighty():
     statistics = label_statistics("coco2014")
-    ax = cooccurrence_heatmap(statistics.counts, statistics.class_names)
+    affinity = cooccurrence_affinity(statistics.counts)
+    ax = affinity_heatmap(affinity, class_names=statistics.class_names)
     assert tuple(tick_names(ax)) == statistics.class_names
     assert len(ax.get_xticklabels()) == 80
-
-
-def test_pairs_never_seen_stay_blank_in_the_counts():
-    ax = cooccurrence_heatmap([[5, 0], [0, 7]], ["a", "b"])
-    assert np.ma.getmaskarray(ax.collections[0].get_array()).ravel().tolist() == [0, 1, 1, 0]
-
-
-@pytest.mark.filterwarnings("error")
-def test_counts_without_any_positive_are_drawn_blank():
-    ax = cooccurrence_heatmap(np.zeros((3, 3)))
-    assert np.ma.getmaskarray(ax.collections[0].get_array()).all()
 
 
 def test_graph_draws_the_strongest_edges_in_the_colours_of_their_groups():
@@ -153,7 +142,6 @@ def test_colours_of_views_groups_and_methods_are_distinct():
         (lambda: affinity_heatmap(AFFINITY, class_names=["a"]), "1 class names"),
         (lambda: group_graph(AFFINITY, [0, 1]), "group number of each of 4"),
         (lambda: group_graph(AFFINITY, [0, 1, 0, -1]), "group number of each of 4"),
-        (lambda: cooccurrence_heatmap([1, 2]), r"\(K, K\)"),
     ],
 )
 def test_unusable_input_is_refused_in_words(call, message):
