@@ -10,7 +10,7 @@ from mlvpt.plots.labels import class_frequencies, partner_effect
 from mlvpt.plots.loss_and_metrics import loss_curves, precision_recall, threshold_curves
 from mlvpt.plots.method import method_map
 from mlvpt.plots.predictions import prediction_figure
-from mlvpt.plots.prefix import mask_figure, prefix_figure, prompting_cost
+from mlvpt.plots.prefix import prefix_figure, prompting_cost
 from mlvpt.plots.results import (
     map_against_parameters,
     paired_differences,
@@ -51,7 +51,6 @@ __all__ = [
     "label_attention_grid",
     "loss_curves",
     "map_against_parameters",
-    "mask_figure",
     "method_color",
     "method_map",
     "paired_differences",

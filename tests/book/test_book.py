@@ -12,7 +12,7 @@ from mlvpt.studies.tables import first_picture
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
-CHAPTERS = [path for path in NOTEBOOKS if path.stem != "intro"]
+CHAPTERS = [path for path in NOTEBOOKS if path.stem[0].isdigit()]  # no intro, no appendix
 
 MOST_LINES, MOST_COLUMNS = 25, 90  # what a page shows without scrolling
 MOST_BYTES, MOST_FIGURE_BYTES = 1_500_000, 150_000
