@@ -13,7 +13,7 @@ from mlvpt.plots.images import image_grid, prediction_grid
 from mlvpt.plots.labels import class_frequencies, partner_effect
 from mlvpt.plots.method import method_map
 from mlvpt.plots.predictions import prediction_figure
-from mlvpt.plots.prefix import mask_figure, prefix_figure, prompting_cost
+from mlvpt.plots.prefix import prefix_figure, prompting_cost
 from mlvpt.plots.results import (
     map_against_parameters,
     paired_differences,
@@ -48,7 +48,6 @@ __all__ = [
     "image_grid",
     "label_attention_grid",
     "map_against_parameters",
-    "mask_figure",
     "method_color",
     "method_map",
     "paired_differences",
@@ -57,8 +56,7 @@ __all__ = [
     "prediction_grid",
     "prefix_figure",
     "prompting_cost",
-from mlvpt.plots.clusters import embedding_scatter, reordered_affinity
-from mlvpt.plots.cost import accuracy_against_cost
+    "reordered_affinity",
     "result_curves",
     "speed_figure",
     "strength_curves",

@@ -1,4 +1,4 @@
-"""Figures of the plain and the prefix form: what each computes and costs, and the masks."""
+"""The plain and the prefix form: what each computes and costs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from typing import Literal
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
-from numpy.typing import ArrayLike
 
-from mlvpt.errors import InputError
-from mlvpt.plots.style import BLUE, GREY, ORANGE, SKY, axes, style
+from mlvpt.plots.style import BLUE, GREY, ORANGE, SKY, style
 
 Work = Literal["image", "once", "never"]  # for every image; once for the whole batch; not at all
 
@@ -104,43 +101,6 @@ def prefix_figure() -> Figure:
         )
         _cost_bars(panels[-1], cost, batch_size)
     return figure
-
-
-def mask_figure(allowed: ArrayLike, n_prompts: int) -> Axes:
-    """An attention mask: which key token (column) each query token (row) may attend to.
-
-    Args:
-        allowed: (N, N) bool, True where attention is allowed; the class token first, then the
-            prompts, then the patches.
-        n_prompts: P.
-
-    Raises:
-        InputError: `allowed` is not square, or has no room for the prompts.
-    """
-    allowed = np.asarray(allowed, dtype=bool)
-    if allowed.ndim != 2 or len(set(allowed.shape)) != 1 or len(allowed) < 1 + n_prompts:
-        raise InputError(f"A mask of shape {allowed.shape} does not fit 1 + {n_prompts} tokens.")
-    n = len(allowed)
-    tokens = np.arange(n)
-    is_prompt = (tokens >= 1) & (tokens < 1 + n_prompts)
-    shade = np.where(allowed, 1, 0) + np.where(allowed & (is_prompt[:, None] | is_prompt), 1, 0)
-    with style():
-        ax = axes(4.6, 4.4)
-        palette = ListedColormap(["white", "#C9D8E6", BLUE])
-        ax.pcolormesh(shade, cmap=palette, vmin=0, vmax=2, edgecolors="white", linewidth=0.6)
-        middles = {"class": 1 / 2, "prompts": 1 + n_prompts / 2, "patches": (1 + n_prompts + n) / 2}
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_ticks(list(middles.values()), list(middles))
-        for label, side in zip(ax.get_xticklabels(), ("right", "left"), strict=False):
-            label.set_horizontalalignment(side)  # class and prompts are too narrow for their names
-        ax.hlines([1, 1 + n_prompts], 0, n, color="black", linewidth=0.8)
-        ax.vlines([1, 1 + n_prompts], 0, n, color="black", linewidth=0.8)
-        ax.tick_params(length=0)
-        ax.set(xlabel="keys and values: looked at", ylabel="queries: looking", aspect="equal")
-        ax.invert_yaxis()
-        for side in ax.spines.values():
-            side.set_visible(True)
-    return ax
 
 
 def _work_table(ax: Axes, rows: tuple[tuple[Work, ...], ...], title: str) -> None:

@@ -22,7 +22,6 @@ from mlvpt.plots import (
     attention_grid,
     gate_heatmap,
     label_attention_grid,
-    mask_figure,
     prefix_figure,
     prompting_cost,
     strength_curves,
@@ -95,20 +94,6 @@ def test_the_prefix_figure_writes_the_cost_beside_each_bar():
     figure = prefix_figure()
     texts = [text.get_text().strip() for text in figure.axes[-1].texts]
     assert texts[-3:] == ["20.2 billion, 100%", "16.5 billion, 82%", "17.4 billion, 86%"]
-
-
-def test_the_mask_leaves_white_what_is_forbidden():
-    allowed = np.ones((6, 6), bool)
-    allowed[1:3, 1:3] = np.eye(2, dtype=bool)
-    cells = mask_figure(allowed, n_prompts=2).collections[0].get_array().reshape(6, 6)
-    assert [tuple(c) for c in np.argwhere(cells == 0)] == [(1, 2), (2, 1)]
-    assert (cells[3:, 3:] == 1).all()
-    assert (cells[3:, 1:3] == 2).all()
-
-
-def test_a_mask_without_room_for_the_prompts_is_refused():
-    with pytest.raises(InputError, match=r"1 \+ 9 tokens"):
-        mask_figure(np.ones((6, 6)), n_prompts=9)
 
 
 def test_every_group_has_a_map_titled_with_its_classes():
