@@ -10,17 +10,16 @@ from mlvpt.plots.cost import accuracy_against_cost
 from mlvpt.plots.gates import gate_heatmap
 from mlvpt.plots.groups import affinity_heatmap, group_graph
 from mlvpt.plots.images import image_grid, prediction_grid
+from mlvpt.plots.intervals import interval_dots
 from mlvpt.plots.labels import class_frequencies, partner_effect
 from mlvpt.plots.method import method_map
 from mlvpt.plots.predictions import prediction_figure
 from mlvpt.plots.prefix import prefix_figure, prompting_cost
 from mlvpt.plots.results import (
-    map_against_parameters,
-    paired_differences,
     result_curves,
     strength_curves,
 )
-from mlvpt.plots.speed import cost_by_size, heads_memory, speed_figure
+from mlvpt.plots.speed import heads_memory, speed_figure
 from mlvpt.plots.style import (
     CO_COLOR,
     DC_COLOR,
@@ -38,7 +37,6 @@ __all__ = [
     "affinity_heatmap",
     "attention_grid",
     "class_frequencies",
-    "cost_by_size",
     "embedding_scatter",
     "exclusive_cooccur_dumbbells",
     "gate_heatmap",
@@ -46,11 +44,10 @@ __all__ = [
     "group_graph",
     "heads_memory",
     "image_grid",
+    "interval_dots",
     "label_attention_grid",
-    "map_against_parameters",
     "method_color",
     "method_map",
-    "paired_differences",
     "partner_effect",
     "prediction_figure",
     "prediction_grid",

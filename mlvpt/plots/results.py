@@ -1,12 +1,6 @@
-"""Figures of recorded runs: means with their spread, curves, cost against quality, differences.
-
-They read lines of `mlvpt.studies.statistics.summarise`: one dict per variant with the mean of each
-measure (a fraction), its standard deviation under NAME_std and paired differences under
-NAME_vs_base. `strength_curves` reads the records themselves.
-"""
+"""Curves of recorded runs: means over seeds, with their spread."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,9 +8,7 @@ from matplotlib.axes import Axes
 from mlvpt.errors import InputError
 from mlvpt.plots.style import (
     BROWN,
-    GREY,
     MARKERS,
-    ORANGE,
     SKY,
     axes,
     line_colors,
@@ -41,6 +33,8 @@ def result_curves(
 ) -> Axes:
     """A line per method through the means, with a band of one standard deviation.
 
+    A line is named at its right end; names keep apart from each other.
+
     Args:
         curves: {method: {x: one fraction per seed}}.
         x_label, y_label: of the axes; y is drawn in percent.
@@ -48,87 +42,34 @@ def result_curves(
     if not curves or not all(curves.values()):
         raise InputError("There is nothing to draw: give at least one method with one point.")
     with style():
-        ax, colors = axes(5.2, 3.6, ax), line_colors(list(curves))
+        ax, colors, ends = axes(4.4, 3.0, ax), line_colors(list(curves)), []
         for number, (method, points) in enumerate(curves.items()):
             color, (x, mean, std) = colors[number], _means(points)
+            ends.append((mean[-1], method, color))
             ax.plot(x, mean, marker=MARKERS[number % len(MARKERS)], color=color, label=method)
             ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.15, linewidth=0)
+        _name_lines(ax, ends)
         ax.set_xlabel(x_label)
-        ax.set_ylabel(f"{y_label} (percent)")
+        ax.set_ylabel(f"{y_label} (%)")
         ax.grid(alpha=0.3)
-        ax.legend()
     return ax
 
 
-def map_against_parameters(
-    lines: Sequence[Mapping[str, Any]], measure: str = "test_mAP", ax: Axes | None = None
-) -> Axes:
-    """mAP against the number of trained parameters, on a logarithmic axis.
-
-    Args:
-        lines: of `summarise`.
-        measure: on the vertical axis.
-    """
-    _check(lines, (measure,))
-    with style():
-        ax = axes(6.0, 3.8, ax)
-        ax.set_xscale("log")
-        for number, line in enumerate(lines):
-            ax.errorbar(
-                line["trained_parameters"],
-                100 * line[measure],
-                yerr=_spread(line, measure),
-                fmt=MARKERS[number % len(MARKERS)],
-                color=method_color(line["variant"]),
-                capsize=3,
-                label=line["variant"],
-            )
-        ax.margins(x=0.1)
-        ax.set_xlabel("trained parameters")
-        ax.set_ylabel(f"{NAMES.get(measure, measure)} (percent)")
-        ax.grid(alpha=0.3)
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return ax
-
-
-def paired_differences(
-    lines: Sequence[Mapping[str, Any]], measure: str = "test_mAP", ax: Axes | None = None
-) -> Axes:
-    """Paired differences from the base, seed by seed: mean and 95% interval of each variant.
-
-    A filled marker is a paired t-test with p < 0.05; of twenty variants that change nothing one is
-    filled by chance.
-
-    Args:
-        lines: of `summarise` with a base.
-        measure: which differences.
-    """
-    from scipy import stats
-
-    compared = [(line["variant"], line.get(f"{measure}_vs_base")) for line in lines]
-    compared = [(name, found) for name, found in compared if found and found["n"] > 1]
-    if not compared:
-        raise InputError("No variant has two seeds in common with the base: nothing to compare.")
-    with style():
-        ax = axes(5.6, 0.9 + 0.24 * len(compared), ax)
-        ax.axvline(0, color=GREY, linewidth=1)
-        for row, (_, found) in enumerate(compared):
-            error = found["std"] / np.sqrt(found["n"])
-            half = 100 * error * stats.t.ppf(0.975, found["n"] - 1)
-            ax.errorbar(
-                100 * found["difference"],
-                row,
-                xerr=half,
-                fmt="o",
-                color=ORANGE,
-                markerfacecolor=ORANGE if found["t_p"] < 0.05 else "white",
-                capsize=3,
-            )
-        ax.set_yticks(range(len(compared)), [name for name, _ in compared])
-        ax.set_ylim(len(compared) - 0.5, -0.5)  # from top to bottom, also where axes are shared
-        ax.set_xlabel(f"{NAMES.get(measure, measure)} less the base, percentage points")
-        ax.grid(axis="x", alpha=0.3)
-    return ax
+def _name_lines(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write each name (y, name, color) right of the axes, at its line's end or the next place."""
+    low, high = ax.get_ylim()
+    inches = ax.figure.get_figheight() * ax.get_position().height
+    gap = (high - low) * 0.17 / inches  # a line of 9 points, in units of the axis
+    ends = sorted(ends)
+    places = np.array([y for y, *_ in ends])
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    places[-1] = min(places[-1], high)
+    for i in range(len(places) - 2, -1, -1):
+        places[i] = min(places[i], places[i + 1] - gap)
+    for place, (_, name, color) in zip(places, ends, strict=True):
+        at = {"va": "center", "transform": ax.get_yaxis_transform()}
+        ax.text(1.02, place, name, color=color, fontsize=9, **at)
 
 
 def strength_curves(
@@ -182,23 +123,8 @@ def strength_curves(
     return ax
 
 
-def _check(lines: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> None:
-    if not lines:
-        raise InputError("There are no results to draw: make the runs first (mlvpt ablate).")
-    for measure in measures:
-        missing = [line["variant"] for line in lines if measure not in line]
-        if missing:
-            raise InputError(f"{', '.join(missing)} has no {measure}: leave it out of the figure.")
-
-
 def _means(points: Mapping[float, Sequence[float]]) -> np.ndarray:
     """(3, n): places in order, and mean and standard deviation of their fractions, in percent."""
     values = [(x, 100 * np.asarray(points[x], dtype=float)) for x in sorted(points)]
     rows = [(x, v.mean(), v.std(ddof=1) if len(v) > 1 else 0.0) for x, v in values]
     return np.array(rows, dtype=float).T
-
-
-def _spread(line: Mapping[str, Any], measure: str) -> float:
-    """Standard deviation in percentage points; 0 draws no whisker for a single seed."""
-    std = line.get(f"{measure}_std", np.nan)
-    return 0.0 if np.isnan(std) else 100 * std

@@ -1,4 +1,4 @@
-"""Figures of cost: time and memory as measured, and multiplications as the image grows."""
+"""Figures of cost: time and memory as measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mlvpt.plots.prefix import VIT_B, prompting_cost
-from mlvpt.plots.style import BLUE, GREY, ORANGE, axes, style
+from mlvpt.plots.style import BLUE, GREY, axes, style
 
 FORMS = {"prefix": BLUE, "unprompted": "#bdbdbd"}
 
@@ -81,37 +80,3 @@ def _ratios(row: dict[str, Any]) -> list[tuple[float, float]]:
     ]
     plain, *others = (row[f"step_{form}_mb"] for form in ("plain", *FORMS))
     return [*((ours, ours / over) for ours, over in times), tuple(mb / plain for mb in others)]
-
-
-def cost_by_size() -> Axes:
-    """Multiplications of a forward pass of ML-VPT on ViT-B/16 against the side of the image.
-
-    Square images of 112 to 672 pixels; beside the curve stands the cost at 224 and at 448.
-    """
-    sides, first, second = range(112, 673, 112), 224, 448
-
-    def billions(side: int) -> float:
-        cost = prompting_cost(1, (side // 16) ** 2 + 1, **VIT_B)["prefix"]
-        return sum(cost.values()) / 1e9
-
-    with style():
-        ax = axes(5.6, 3.4)
-        ax.plot(sides, [billions(side) for side in sides], marker="o", color=BLUE, label="ML-VPT")
-        linear = [billions(first) * (side / first) ** 2 for side in sides]
-        label = f"in proportion to the area, from {first} px"
-        ax.plot(sides, linear, color=ORANGE, linestyle="--", label=label)
-        for side in (first, second):
-            ax.annotate(
-                f"{billions(side):.0f} at {side} px",
-                (side, billions(side)),
-                xytext=(-8, 8),
-                textcoords="offset points",
-                ha="right",
-            )
-        ax.set_xlabel("side of the image (pixels)")
-        ax.set_ylabel("multiplications per image (billion)")
-        ax.set_xticks(list(sides))
-        ax.set_ylim(bottom=0)
-        ax.grid(alpha=0.3)
-        ax.legend(loc="upper left")
-    return ax

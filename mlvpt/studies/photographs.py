@@ -40,12 +40,28 @@ CLAIM = {
 NOT_RUN = "not run"
 
 
-def recorded(name: str, study: str) -> list[dict[str, Any]]:
-    """The runs of a study on photographs that succeeded; none if the study was not run."""
+def recorded(name: str, study: str, *, earlier: bool = False) -> list[dict[str, Any]]:
+    """The runs of a study on photographs that succeeded; none if the study was not run.
+
+    Args:
+        name: folder of the records.
+        study: file in it.
+        earlier: where a method was run again at another rate and decay, which val chose later, give
+            its runs at the earlier ones, too.
+    """
     try:
-        return [row for row in load(f"{name}/{study}") if "error" not in row]
+        rows = [row for row in load(f"{name}/{study}") if "error" not in row]
     except FileNotFoundError:
         return []
+    chosen = {_chosen(row)[0]: _chosen(row) for row in rows}
+    return [row for row in rows if earlier or _chosen(row) in chosen.values()]
+
+
+def _chosen(row: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Method, rate and decay of a run; a row without its settings stands for itself."""
+    config = row.get("config", {})
+    method = config.get("model.method", row["variant"])
+    return method, config.get("optim.lr"), config.get("optim.weight_decay")
 
 
 def photographs_table() -> str:

@@ -70,6 +70,51 @@ def _sign_flip(differences: np.ndarray) -> float:
     return float((means >= abs(differences.mean()) - 1e-12).mean())
 
 
+def unpaired_difference(
+    rows: Sequence[dict[str, Any]],
+    variant: str,
+    base: str,
+    measure: str = "test_mAP",
+) -> dict[str, Any] | None:
+    """How far a variant of few runs, even a single one, is from its base.
+
+    The standard deviation between seeds is pooled over all variants that have several, so it must
+    be about the same for all: give the variants of one method, not several methods.
+
+    Args:
+        rows: runs: "variant", "seed" and the measure; of two runs of one variant and seed the later
+            counts.
+        variant, base: which are compared.
+        measure: key of the rows, a fraction.
+
+    Returns:
+        {n: runs of the variant, difference of the means, interval [low, high] (95%, of the t
+        distribution; NaN where no variant has two runs)}; None if one of the two was not run.
+
+    Example:
+        >>> runs = [{"variant": "a", "seed": seed, "test_mAP": seed / 10} for seed in range(3)]
+        >>> runs.append({"variant": "b", "seed": 0, "test_mAP": 0.5})
+        >>> found = unpaired_difference(runs, "b", "a")
+        >>> round(found["difference"], 2), [round(end, 2) for end in found["interval"]]
+        (0.4, [-0.1, 0.9])
+    """
+    values: dict[str, dict[int, float]] = {}
+    for row in rows:
+        values.setdefault(row["variant"], {})[row["seed"]] = row[measure]
+    if variant not in values or base not in values:
+        return None
+    runs = {name: np.array(list(found.values())) for name, found in values.items()}
+    freedom = sum(len(found) - 1 for found in runs.values())
+    difference = float(runs[variant].mean() - runs[base].mean())
+    found = {"n": len(runs[variant]), "difference": difference, "interval": [math.nan, math.nan]}
+    if freedom:
+        squares = sum(float(((found - found.mean()) ** 2).sum()) for found in runs.values())
+        error = math.sqrt(squares / freedom * (1 / len(runs[variant]) + 1 / len(runs[base])))
+        half = error * float(stats.t.ppf(0.975, freedom))
+        found["interval"] = [difference - half, difference + half]
+    return found
+
+
 def summarise(
     rows: Sequence[dict[str, Any]],
     base: str | None = None,

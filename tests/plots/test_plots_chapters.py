@@ -12,12 +12,10 @@ from mlvpt.errors import InputError
 from mlvpt.grouping import cooccurrence_counts
 from mlvpt.plots import (
     class_frequencies,
-    cost_by_size,
     embedding_scatter,
     image_grid,
     method_map,
     partner_effect,
-    prompting_cost,
     reordered_affinity,
     style,
 )
@@ -119,12 +117,3 @@ def test_method_map_marks_what_is_reported_and_not_there():
     written = texts(figure.axes[0])
     assert [text for text in written if text.endswith("%")] == ["95%", "15%", "5%"]
     assert written.count("not there") == 1
-
-
-def test_cost_by_size_grows_faster_than_the_area():
-    ax = cost_by_size()
-    cost, in_proportion = (line.get_ydata() for line in ax.lines)
-    expected = sum(prompting_cost(1, 197, 30, 768, 12)["prefix"].values()) / 1e9
-    assert cost[1] == pytest.approx(expected)
-    assert cost[3] > in_proportion[3] == pytest.approx(4 * cost[1])
-    assert texts(ax)[0] == f"{expected:.0f} at 224 px"

@@ -56,6 +56,24 @@ def test_methods_stand_side_by_side_with_mean_and_deviation(records):
     assert second[head.index("Clothing Co-Parsing mAP")] == "not run"
 
 
+def test_of_two_choices_of_rate_and_decay_the_later_one_is_told(records):
+    def at(decay, method, values):
+        config = {"model.method": method, "optim.lr": 0.01, "optim.weight_decay": decay}
+        return rows(values, config=config)
+
+    records[f"{VOC}/groups"] = [
+        *at(1.0, "mlvpt", {"labels, 5": [0.7], "random, 5": [0.8]}),
+        *at(1.0, "linear_probe", {"linear_probe": [0.6]}),
+        *at(3.0, "mlvpt", {"labels, 5": [0.9]}),
+    ]
+    found = photographs.recorded(VOC, "groups")
+    assert {row["variant"]: row["test_mAP"] for row in found} == {
+        "linear_probe": 0.6,
+        "labels, 5": 0.9,
+    }
+    assert len(photographs.recorded(VOC, "groups", earlier=True)) == 4
+
+
 def test_groups_are_compared_with_those_by_labels_seed_by_seed(records):
     labels, chance = [0.80, 0.82, 0.81], [0.81, 0.80, 0.84]
     records[f"{VOC}/groups"] = rows({"labels, 5": labels, "random, 5": chance})
