@@ -4,7 +4,7 @@ Where a function takes `ax`, it draws there, or by default in a new figure of a 
 """
 
 from mlvpt.plots.attention import attention_grid, label_attention_grid
-from mlvpt.plots.claims import exclusive_cooccur_dumbbells
+from mlvpt.plots.claims import partner_differences
 from mlvpt.plots.clusters import embedding_scatter, reordered_affinity
 from mlvpt.plots.cost import accuracy_against_cost
 from mlvpt.plots.gates import gate_heatmap
@@ -40,7 +40,6 @@ __all__ = [
     "class_frequencies",
     "cost_by_size",
     "embedding_scatter",
-    "exclusive_cooccur_dumbbells",
     "gate_heatmap",
     "group_colors",
     "group_graph",
@@ -51,6 +50,7 @@ __all__ = [
     "method_color",
     "method_map",
     "paired_differences",
+    "partner_differences",
     "partner_effect",
     "prediction_figure",
     "prediction_grid",
