@@ -4,7 +4,7 @@ Where a function takes `ax`, it draws there, or by default in a new figure of a 
 """
 
 from mlvpt.plots.attention import attention_grid, label_attention_grid
-from mlvpt.plots.claims import exclusive_cooccur_dumbbells
+from mlvpt.plots.claims import partner_differences
 from mlvpt.plots.clusters import embedding_scatter, reordered_affinity
 from mlvpt.plots.cost import accuracy_against_cost
 from mlvpt.plots.gates import gate_heatmap
@@ -38,7 +38,6 @@ __all__ = [
     "attention_grid",
     "class_frequencies",
     "embedding_scatter",
-    "exclusive_cooccur_dumbbells",
     "gate_heatmap",
     "group_colors",
     "group_graph",
@@ -48,6 +47,7 @@ __all__ = [
     "label_attention_grid",
     "method_color",
     "method_map",
+    "partner_differences",
     "partner_effect",
     "prediction_figure",
     "prediction_grid",

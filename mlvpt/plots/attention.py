@@ -7,17 +7,21 @@ from collections.abc import Iterable, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mlvpt.errors import InputError
 from mlvpt.labels import LabelGroups
 from mlvpt.plots.style import CO_COLOR, DC_COLOR, style
 
-HEAT = "inferno"  # bright is much, on a grey picture
+HEAT = LinearSegmentedColormap.from_list("attention", ["white", "#ffd23f", "#e8590c"])
+DARKEST = 0.3  # grey of what is black in the picture: its patch still shows a colour
+FRAME = "#0b7285"  # of a box: apart from all colours of the maps
+COLUMNS = 3  # maps in a row of `attention_grid`: legible on a phone
 
 
 def attention_grid(
@@ -27,16 +31,16 @@ def attention_grid(
     present: Iterable[int] = (),
     views: Sequence[str] = ("co", "dc"),
 ) -> Figure:
-    """The image, and beside it one attention map per group, one row per view.
+    """The image, and one attention map per group, three pictures in a row.
 
-    All maps share one scale, so that a group that looks nowhere in particular is dark.
+    All maps share one scale, so that a group that looks nowhere in particular stays grey.
 
     Args:
         image: the picture.
         attention: (views, G, h, w), as `MLVPT.attention` gives for one image.
         groups: the model's label groups, of the same G.
         present: indices of the classes in the picture; they are named above it, and groups that
-            hold one of them are titled in the colour of their view.
+            hold one of them are titled in the colour of their view, these classes first.
         views: the views in the order of `attention`.
 
     Raises:
@@ -50,18 +54,24 @@ def attention_grid(
         )
     names = groups.class_names or tuple(str(k) for k in range(groups.n_classes))
     present = {int(k) for k in present}
-    figure, axes = _maps_beside_image(image, attention)
-    for row, view in zip(axes, views, strict=True):
-        row[0].set_title("shows " + ", ".join(names[k] for k in sorted(present)), fontsize=9)
+    n_maps = len(views) * groups.n_groups
+    figure, axes = _panels(image, -(-(n_maps + 1) // COLUMNS), COLUMNS)
+    axes[0].imshow(image)
+    axes[0].set_title(_names("", names, sorted(present)) or "the picture", fontsize=9)
+    each = [(view, number) for view in views for number in range(groups.n_groups)]
+    maps = attention.reshape(n_maps, *attention.shape[2:])
+    for ax, (view, number), weights in zip(axes[1:], each, maps, strict=False):
+        drawn = overlay(ax, image, weights, attention.max())
         members, color = view_of(groups, view)
-        for number, ax in enumerate(row[1:]):
-            shown = bool(present & set(members[number]))
-            ax.set_title(
-                f"{view.upper()} {number}: {_names(names, members[number])}",
-                fontsize=9,
-                color=color if shown else "#595959",
-                fontweight="bold" if shown else "normal",
-            )
+        first = sorted(members[number], key=lambda k: k not in present)
+        shown = bool(present & set(first))
+        ax.set_title(
+            _names(f"{view.upper()} {number}: ", names, first),
+            fontsize=9,
+            color=color if shown else "#595959",
+            fontweight="bold" if shown else "normal",
+        )
+    colorbar(figure, axes, drawn)
     return figure
 
 
@@ -71,7 +81,7 @@ def label_attention_grid(
     titles: Sequence[str],
     boxes: Sequence[tuple[int, int, int, int]] = (),
 ) -> Figure:
-    """The image, and beside it one attention map per class, of the CO view and of the DC view.
+    """One attention map per class over the image, a row for the CO view and one for the DC view.
 
     Args:
         image: the picture.
@@ -90,48 +100,58 @@ def label_attention_grid(
             f"Attention of shape {attention.shape} does not fit 2 views, {len(titles)} titles and "
             f"{len(boxes)} boxes."
         )
-    figure, axes = _maps_beside_image(image, attention)
-    for axes_of_row, name in zip(axes, ("CO", "DC"), strict=True):
-        axes_of_row[0].set_title(name, fontsize=10, fontweight="bold")
-        for number, ax in enumerate(axes_of_row[1:]):
-            ax.set_title(titles[number], fontsize=9)
-            if len(boxes):
-                x0, y0, x1, y1 = boxes[number]
-                frame = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
-                ax.add_patch(Rectangle(*frame, fill=False, edgecolor="white", linewidth=1.5))
+    figure, axes = _panels(image, 2, len(titles))
+    each = [(row, number) for row in range(2) for number in range(len(titles))]
+    for ax, (row, number) in zip(axes, each, strict=True):
+        drawn = overlay(ax, image, attention[row, number], attention.max())
+        ax.set_title(f"{('CO', 'DC')[row]}: {titles[number]}", fontsize=9)
+        if len(boxes):
+            x0, y0, x1, y1 = boxes[number]
+            frame = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
+            ax.add_patch(Rectangle(*frame, fill=False, edgecolor=FRAME, linewidth=1.8))
+    colorbar(figure, axes, drawn)
     return figure
 
 
 def overlay(ax: Axes, image: Image.Image, weights: ArrayLike, peak: float) -> AxesImage:
-    """One attention map over its picture in grey, patch by patch: nothing is smoothed.
+    """One attention map under its picture in grey, patch by patch: nothing is smoothed.
+
+    The picture lies over the colours like ink: it darkens them and hides none of its own lines.
 
     Args:
         ax: where to draw.
         image: the picture.
         weights: (h, w), not negative.
-        peak: the weight drawn brightest. Give the largest of all maps of the picture: under its
-            own maximum, the map of a group that looks nowhere would glow like any other.
+        peak: the weight drawn in the strongest colour. Give the largest of all maps of the
+            picture: under its own maximum, the map of a group that looks nowhere would glow like
+            any other.
 
     Returns:
         The map, for `colorbar`.
     """
     width, height = image.size
-    ax.imshow(image.convert("L"), cmap="gray", vmin=0, vmax=255)
+    grey = np.asarray(ImageOps.autocontrast(image.convert("L"), cutoff=0.5)) / 255
+    ink = np.zeros((height, width, 4))
+    ink[..., 3] = (1 - DARKEST) * (1 - grey)  # colour times grey, as transparent black
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    drawn = ax.imshow(weights, cmap=HEAT, vmin=0, vmax=peak, extent=extent)
+    ax.imshow(ink, extent=extent)
     ax.set_axis_off()
-    return ax.imshow(
-        weights,
-        cmap=HEAT,
-        alpha=0.6,
-        vmin=0,
-        vmax=peak,
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-    )
+    return drawn
 
 
 def colorbar(figure: Figure, axes: Sequence[Axes], drawn: AxesImage) -> None:
-    """The scale that all maps of a picture share, beside them."""
-    label = "attention on a patch"
-    figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.01, label=label, format="%.2g")
+    """The scale that all maps of a picture share, below them."""
+    figure.colorbar(
+        drawn,
+        ax=list(axes),
+        location="bottom",
+        shrink=0.6,
+        aspect=30,
+        pad=0.02,
+        label="attention on a patch",
+        format="%.2g",
+    )
 
 
 def view_of(groups: LabelGroups, view: str) -> tuple[list[list[int]], str]:
@@ -139,29 +159,24 @@ def view_of(groups: LabelGroups, view: str) -> tuple[list[list[int]], str]:
     return (groups.co_members, CO_COLOR) if view == "co" else (groups.dc_members, DC_COLOR)
 
 
-def _maps_beside_image(image: Image.Image, attention: np.ndarray) -> tuple[Figure, np.ndarray]:
-    """The picture beside every row of (rows, n, h, w) maps: the Figure, and (rows, 1 + n) Axes."""
-    n_rows, columns = len(attention), 1 + attention.shape[1]
-    size = (1.75 * columns + 0.6, 2.1 * n_rows)
+def _panels(image: Image.Image, n_rows: int, n_columns: int) -> tuple[Figure, np.ndarray]:
+    """A Figure for pictures of the image's shape, 4.6 inches wide, and its (n,) Axes."""
+    side = 4.6 / n_columns
+    size = (4.6, n_rows * (side * image.height / image.width + 0.22) + 0.6)
     with style():
         figure, axes = plt.subplots(
-            n_rows, columns, figsize=size, squeeze=False, layout="constrained"
+            n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
         )
-        for row, maps in zip(axes, attention, strict=True):
-            row[0].imshow(image)
-            row[0].set_axis_off()
-            for ax, weights in zip(row[1:], maps, strict=True):
-                drawn = overlay(ax, image, weights, attention.max())
-        colorbar(figure, axes, drawn)
-    return figure, axes
+    for ax in axes.flat:
+        ax.set_axis_off()
+    return figure, axes.ravel()
 
 
-def _names(names: Sequence[str], classes: Sequence[int], most: int = 16) -> str:
-    """The names of a group, as many as fit above a map."""
-    text = ""
+def _names(text: str, names: Sequence[str], classes: Sequence[int], most: int = 18) -> str:
+    """The text and the names of a group, as many as fit above a map."""
     for done, k in enumerate(classes):
-        longer = text + (", " if text else "") + names[k]
-        if text and len(longer) > most:
+        longer = text + (", " if done else "") + names[k]
+        if done and len(longer) > most:
             return f"{text} +{len(classes) - done}"
         text = longer
     return text

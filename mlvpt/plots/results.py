@@ -72,6 +72,23 @@ def _name_lines(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         ax.text(1.02, place, name, color=color, fontsize=9, **at)
 
 
+def _name_lines(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write each name (y, name, color) right of the axes, at its line's end or the next place."""
+    low, high = ax.get_ylim()
+    inches = ax.figure.get_figheight() * ax.get_position().height
+    gap = (high - low) * 0.17 / inches  # a line of 9 points, in units of the axis
+    ends = sorted(ends)
+    places = np.array([y for y, *_ in ends])
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    places[-1] = min(places[-1], high)
+    for i in range(len(places) - 2, -1, -1):
+        places[i] = min(places[i], places[i + 1] - gap)
+    for place, (_, name, color) in zip(places, ends, strict=True):
+        at = {"va": "center", "transform": ax.get_yaxis_transform()}
+        ax.text(1.02, place, name, color=color, fontsize=9, **at)
+
+
 def strength_curves(
     records: Sequence[Mapping],
     measure: str,
@@ -82,14 +99,14 @@ def strength_curves(
     """One line per method: a measure against the strength of the structure, in percent.
 
     Points are means over seeds, bars one standard deviation; points of one strength stand side by
-    side.
+    side. Each line is named at its right end.
 
     Args:
         records: of the study "strength": `variant` is "method, strength", and `measure` a
             fraction, or None where it does not exist.
         measure: key of the records, such as "test_shifted_mAP".
         label: of the vertical axis; the unit, percent, is added.
-        names: what to draw and what to call it, by method, in the order of the legend.
+        names: what to draw and what to call it, by method.
 
     Raises:
         InputError: no record has the measure.
@@ -102,24 +119,26 @@ def strength_curves(
     if not values:
         raise InputError(f"No record of these methods has {measure!r}.")
     with style():
-        ax = axes(5.2, 3.6, ax)
+        ax, ends = axes(4.4, 3.0, ax), []
         drawn = [method for method in names if method in values]
         for place, method in enumerate(drawn):
             strengths, mean, std = _means(values[method])
+            color = ONE_VIEW.get(method, method_color(method))
+            ends.append((mean[-1], names[method], color))
             ax.errorbar(
                 strengths + 0.012 * (place - (len(drawn) - 1) / 2),
                 mean,
                 std,
-                color=ONE_VIEW.get(method, method_color(method)),
+                color=color,
                 marker=MARKERS[place % len(MARKERS)],
                 capsize=2.5,
                 markersize=5,
                 linewidth=1.4,
-                label=names[method],
             )
         ax.set(xlabel="strength of the planted structure", ylabel=f"{label} (%)")
         ax.set_xticks(sorted({strength for each in values.values() for strength in each}))
-        ax.legend()
+        ax.grid(alpha=0.3)
+        _name_lines(ax, ends)
     return ax
 
 

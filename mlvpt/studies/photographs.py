@@ -1,7 +1,7 @@
 """Tables and the figure of the studies on photographs, both data sets side by side, in Markdown.
 
-`make tables` writes them into README.md and, as fragments that chapters include, into
-book/_tables/. A study that was not run is said to be not run.
+`make tables` writes them into README.md and results/README.md. A study that was not run is said to
+be not run.
 """
 
 import math
@@ -167,29 +167,16 @@ def cost_figure(name: str, ax: Axes | None = None) -> Axes | None:
     return accuracy_against_cost(lines, TITLES, cost_label="seconds per run, one thread", ax=ax)
 
 
-def fragments() -> dict[str, str]:
-    """Every table by the name of its file in book/_tables/."""
-    return {
-        "photographs.md": photographs_table(),
-        "ablations.md": ablations_table(),
-        "groups.md": groups_table(),
-        "claim.md": claim_table(),
-    }
-
-
-def write(book: Path) -> None:
-    """Write the fragments, and the figures of the data sets whose study of blocks was run."""
+def draw(folder: Path) -> None:
+    """Write cost_NAME.png for each data set whose study of blocks was run."""
     import matplotlib.pyplot as plt
 
     from mlvpt.plots.saving import save_figure
 
-    (book / "_tables").mkdir(exist_ok=True)
-    for name, text in fragments().items():
-        (book / "_tables" / name).write_text(f"{text}\n", encoding="utf-8")
     for name in PHOTOGRAPHS:
         ax = cost_figure(name)
         if ax is not None:
-            save_figure(ax.figure, book / "_static" / f"cost_{name}.png")
+            save_figure(ax.figure, folder / f"cost_{name}.png")
             plt.close(ax.figure)
 
 

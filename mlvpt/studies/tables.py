@@ -186,10 +186,10 @@ def _difference(found: dict[str, Any] | None) -> str:
 
 
 if __name__ == "__main__":
-    for path in (Path("README.md"), Path("book/recipes.md")):
+    for path in (Path("README.md"), Path("results/README.md"), Path("book/recipes.md")):
         path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
     Path("book/_static/erased.png").write_bytes(first_picture())
 
     from mlvpt.studies import photographs
 
-    photographs.write(Path("book"))
+    photographs.draw(Path("book/_static"))

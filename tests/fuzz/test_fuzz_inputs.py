@@ -120,7 +120,7 @@ def loaded(folder, text: str | bytes):
         return None
     assert set(np.unique(dataset.targets)) <= {-1, 0, 1}
     assert dataset.targets.shape == (len(dataset), len(dataset.class_names))
-    assert all(str(problem) for problem in check_dataset(dataset, progress=False, workers=1))
+    assert all(str(problem) for problem in check_dataset(dataset, progress=False))
     return dataset
 
 

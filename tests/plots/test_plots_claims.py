@@ -1,16 +1,19 @@
-"""The figure of the claim draws the numbers it is given."""
+"""The figure of the claim draws the numbers of the recorded runs."""
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from mlvpt.bias import claim
 from mlvpt.errors import InputError
-from mlvpt.plots.claims import exclusive_cooccur_dumbbells
+from mlvpt.plots.claims import partner_differences
 
 matplotlib.use("Agg")
-NAMES = ["cup", "fork", "car"]
+PAIRS = [
+    {"label": "cup", "partner": "fork"},
+    {"label": "car", "partner": "bus"},
+    {"label": "fork", "partner": "cup"},
+]
 
 
 @pytest.fixture(autouse=True)
@@ -19,87 +22,54 @@ def close_figures():
     plt.close("all")
 
 
-def measured(seed, pairs=((0, 1), (1, 2)), n_resamples=30, class_names=NAMES):
-    rng = np.random.default_rng(seed)
-    targets = (np.random.default_rng(0).random((200, 3)) < 0.4).astype(int)
-    probabilities = np.clip(0.6 * rng.random(targets.shape) + 0.4 * targets, 0, 1)
-    return claim(
-        targets, probabilities, pairs, class_names=class_names, n_resamples=n_resamples, seed=seed
-    )
+def run(by_pair, interval=(0.01, 0.04)):
+    return {
+        "FPR_difference": float(np.mean(by_pair)),
+        "FPR_difference_interval": list(interval),
+        "FPR_difference_by_pair": list(by_pair),
+    }
 
 
-def dots(ax, filled):
-    return [
-        (line.get_xdata()[0], line.get_ydata()[0])
-        for line in ax.get_lines()
-        if line.get_marker() == "o" and (line.get_markerfacecolor() != "white") == filled
-    ]
+METHODS = {
+    "ML-VPT": [run([0.01, 0.05, -0.02]), run([0.03, 0.07, -0.02], (0.0, 0.03))],
+    "linear probe": [run([0.02, 0.08, 0.0])],
+}
 
 
-@pytest.mark.parametrize("matched", [False, True])
-def test_filled_dots_are_cooccur_ap_and_hollow_ones_exclusive_ap(matched):
-    found = measured(1)
-    ax = exclusive_cooccur_dumbbells({"ML-VPT": found}, matched=matched)
-    for filled, name in ((True, "cooccur_AP"), (False, "exclusive_AP")):
-        name += "_matched" * matched
-        expected = [100 * values[name] for values in (*found["pairs"], found)]
-        assert [x for x, _ in dots(ax, filled)] == pytest.approx(expected)
+def dots(ax, marker):
+    return [line.get_xdata() for line in ax.get_lines() if line.get_marker() == marker]
 
 
-def test_every_pair_is_named_above_its_dumbbells_and_the_mean_comes_last():
-    ax = exclusive_cooccur_dumbbells({"ML-VPT": measured(1), "VPT-deep": measured(2)})
-    texts = [(text.get_text(), text.get_position()[1]) for text in ax.texts]
-    assert [name for name, _ in texts] == [
-        "cup, with and without fork",
-        "fork, with and without car",
-        "mean of 2 pairs",
-    ]
-    heights = [y for _, y in dots(ax, filled=True)]  # the axis points down
-    for number, (_, y) in enumerate(texts):
-        assert y < heights[2 * number] < heights[2 * number + 1]
+def test_pairs_are_sorted_and_their_dots_are_means_over_the_runs():
+    ax = partner_differences(METHODS, PAIRS)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["car, by bus", "cup, by fork", "fork, by cup", "mean of 3 pairs"]
+    ours, probe = dots(ax, "o")
+    np.testing.assert_allclose(ours, [6, 2, -2])
+    np.testing.assert_allclose(probe, [8, 2, 0])
 
 
-def test_intervals_are_as_long_as_given_and_fit_on_the_axis():
-    found = measured(1)
-    ax = exclusive_cooccur_dumbbells({"ML-VPT": found})
-    drawn = [tuple(line.get_xdata()) for line in ax.get_lines() if len(line.get_xdata()) == 2]
-    low, high = ax.get_xlim()
-    for name in ("cooccur_AP_interval", "exclusive_AP_interval"):
-        ends = tuple(100 * value for value in found[name])
-        assert any(other == pytest.approx(ends) for other in drawn)
-        assert low < ends[0]
-        assert ends[1] < high or high == 100
+def test_the_mean_has_the_outermost_ends_of_its_runs_intervals():
+    ax = partner_differences(METHODS, PAIRS)
+    np.testing.assert_allclose(np.ravel(dots(ax, "D")), [2, 10 / 3])
+    spans = [lines.get_segments() for lines in ax.collections]
+    means = [segments[0][:, 0] for segments in spans if len(segments) == 1]
+    np.testing.assert_allclose(means, [[0, 4], [1, 4]])
 
 
-def test_two_models_are_told_apart_by_colour_and_named():
-    ax = exclusive_cooccur_dumbbells({"one": measured(1), "other": measured(2)})
-    colors = [line.get_color() for line in ax.get_lines() if line.get_marker() == "o"]
-    assert len(set(colors)) == 2
-    (legend,) = ax.figure.legends
-    assert {"one", "other"} <= {text.get_text() for text in legend.texts}
+def test_the_line_through_a_dot_spans_the_runs():
+    ax = partner_differences(METHODS, PAIRS)
+    first = next(lines.get_segments() for lines in ax.collections if len(lines.get_segments()) == 3)
+    np.testing.assert_allclose(first[0][:, 0], [5, 7])
 
 
-def test_first_pairs_alone_are_drawn_with_the_mean_of_all():
-    found = measured(1, class_names=None)
-    ax = exclusive_cooccur_dumbbells({"ML-VPT": found}, class_names=NAMES, n_pairs=1)
-    assert [text.get_text() for text in ax.texts] == [
-        "cup, with and without fork",
-        "mean of 2 pairs",
-    ]
-    assert dots(ax, filled=True)[-1][0] == pytest.approx(100 * found["cooccur_AP"])
+def test_the_figure_fits_a_phone_and_names_its_methods():
+    ax = partner_differences(METHODS, PAIRS)
+    assert ax.figure.get_figwidth() <= 4.6
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(METHODS)
 
 
-def test_figure_without_intervals_is_drawn():
-    ax = exclusive_cooccur_dumbbells({"ML-VPT": measured(1, n_resamples=0)})
-    assert len(dots(ax, filled=False)) == 3
-
-
-def test_figure_is_narrow_enough_for_a_phone():
-    assert exclusive_cooccur_dumbbells({"ML-VPT": measured(1)}).figure.get_figwidth() <= 4.5
-
-
-def test_models_that_cannot_be_compared_are_refused():
-    with pytest.raises(InputError, match="different pairs"):
-        exclusive_cooccur_dumbbells({"one": measured(1), "other": measured(2, ((1, 0), (1, 2)))})
-    with pytest.raises(InputError, match="one or two models"):
-        exclusive_cooccur_dumbbells({})
+@pytest.mark.parametrize("methods", [{}, {"ML-VPT": []}, {"ML-VPT": [run([0.1])]}])
+def test_runs_that_do_not_fit_the_pairs_are_refused(methods):
+    with pytest.raises(InputError, match="of 3 pairs"):
+        partner_differences(methods, PAIRS)

@@ -118,12 +118,10 @@ def test_the_figure_has_each_method_once_and_waits_for_the_study_of_blocks(recor
     assert names == {"ML-VPT 1", "ML-VPT all", "linear probe"}
 
 
-def test_fragments_and_figures_are_written_for_the_book(records, tmp_path):
-    (tmp_path / "_static").mkdir()
+def test_the_figure_is_written_of_the_data_set_whose_study_of_blocks_was_run(records, tmp_path):
     records[f"{CLOTHING}/blocks"] = rows({"vpt_deep, 1": [0.2]})
-    photographs.write(tmp_path)
-    assert {path.name for path in (tmp_path / "_tables").iterdir()} == {*photographs.fragments()}
-    assert [path.name for path in (tmp_path / "_static").iterdir()] == [f"cost_{CLOTHING}.png"]
+    photographs.draw(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"cost_{CLOTHING}.png"]
 
 
 def test_a_difference_of_nothing_is_no_text():
