@@ -118,7 +118,7 @@ class Splits:
 
     @property
     def parts(self) -> dict[str, MultiLabelDataset]:
-        """{"train", "val", and the name of each test split: its images}."""
+        """Images by the name of their split, "train", "val" and those of the tests."""
         return {"train": self.train, "val": self.val, **self.tests}
 
 

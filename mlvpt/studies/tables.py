@@ -118,8 +118,8 @@ def methods_table() -> str:
 
 
 def recipes_table() -> str:
-    """Every recipe with its command: Markdown. Both stand in the comments at its head."""
-    table = [["data", "backbone", "px", "command"]]
+    """Every recipe, and what its command needs beside name and data: Markdown."""
+    table = [["data", "backbone", "px", "recipe", "its command also needs"]]
     for name in recipe_names():
         text = recipe_path(name).read_text(encoding="utf-8")
         first = text.splitlines()[0]
@@ -127,8 +127,12 @@ def recipes_table() -> str:
         data, size = data.split(", ")[0], size.removesuffix(" px")
         run = re.search(r"^# Run:((?:.*\\\n)*.*)", text, flags=re.MULTILINE)[1]
         command = " ".join(re.sub(r"\\\n#", " ", run).split())  # continued lines as one
-        table.append([data, backbone, size, f"`{command}`"])
-    return layout(table, markdown=True, words=(0, 1, 3))
+        command = command.removeprefix(f"mlvpt train --recipe {name} ")
+        for usual in ("--data.root DIR", f"--out runs/{name}"):
+            command = re.sub(rf"{re.escape(usual)}(?= |$)", "", command)
+        extra = " ".join(command.split())
+        table.append([data, backbone, size, f"`{name}`", f"`{extra}`" if extra else ""])
+    return layout(table, markdown=True, words=(0, 1, 3, 4))
 
 
 def with_tables(text: str) -> str:

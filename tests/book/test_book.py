@@ -168,7 +168,7 @@ def test_every_page_is_in_the_table_of_contents_and_exists():
     for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
         listed += [chapter["file"], *(s["file"] for s in chapter.get("sections", []))]
     pages = [p for p in BOOK.rglob("*") if p.suffix in (".ipynb", ".md")]
-    pages = [p for p in pages if not any(part.startswith(".") for part in p.parts)]
+    pages = [p for p in pages if not any(part.startswith((".", "_")) for part in p.parts)]
     written = (path.relative_to(ROOT).with_suffix("").as_posix() for path in pages)
     assert sorted(listed) == sorted(written)
 

@@ -33,9 +33,12 @@ def test_accuracy_against_cost_is_drawn_where_the_study_of_blocks_was_run(name):
     assert drawn == bool(photographs.recorded(name, "blocks"))
 
 
-def test_every_recipe_is_listed_with_its_command():
+def test_every_recipe_is_listed_and_the_page_gives_the_command():
+    assert "mlvpt train --recipe NAME --data.root DIR --out RUN" in RECIPES
     for name in recipe_names():
-        assert f"mlvpt train --recipe {name} --data.root DIR" in RECIPES
+        assert f"| `{name}` |" in RECIPES
+    extra = "--model.backbone_checkpoint vit-b-300ep.pth.tar"
+    assert f"| `voc2007_vit_b16_mocov3` | `{extra}` |" in RECIPES
 
 
 def test_every_command_in_the_readme_exists():
