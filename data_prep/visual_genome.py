@@ -4,7 +4,8 @@
 
 makes image_data.json, objects.json, VG_100K/ and VG_100K_2/ in data/visual_genome, which
 `load_visual_genome("data/visual_genome")` reads. For `load_vg256`, the paper's 256 classes, put the
-class list vg256.json there too, from data/vg256 of https://github.com/xiemk/MLC-PAT.
+class list vg256.json there too, from data/vg256 of https://github.com/xiemk/MLC-PAT; without it,
+`--data.name visual_genome` takes the most frequent names.
 """
 
 import sys

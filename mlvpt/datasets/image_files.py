@@ -13,13 +13,16 @@ from mlvpt.errors import InputError
 IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".PNG", ".JPEG")
 
 
-def require(path: Path, what: str, script: str | None = None) -> Path:
+def require(
+    path: Path, what: str, script: str | None = None, remedy: str = "check the path"
+) -> Path:
     """`path`, if it exists.
 
     Args:
         path: the file or folder that a loader reads.
         what: what it is, for the message: "the label files of VOC2007".
         script: the data_prep script that makes it, without `.py`; None where there is none.
+        remedy: what to do instead, where there is no script.
 
     Raises:
         InputError: it does not exist; names the exact path and the script.
@@ -32,22 +35,19 @@ def require(path: Path, what: str, script: str | None = None) -> Path:
             "permissions or those of the folders above it."
         ) from error
     except (OSError, ValueError):  # ValueError: a null character in the path
-        remedy = (
-            f"make it with `python data_prep/{script}.py`, or correct the root folder"
-            if script
-            else "check the path"
-        )
+        if script:
+            remedy = f"make it with `python data_prep/{script}.py`, or correct the root folder"
         raise InputError(f"{what} should be at {path}, and nothing is there: {remedy}.") from None
     return path
 
 
-def require_file(path: Path, what: str) -> Path:
-    """`path`, if it is a file.
+def require_file(path: Path, what: str, remedy: str = "check the path") -> Path:
+    """`path`, if it is a file; `remedy` is what to do if nothing is there.
 
     Raises:
         InputError: it does not exist, or is a folder.
     """
-    if require(path, what).is_dir():
+    if require(path, what, remedy=remedy).is_dir():
         raise InputError(f"{what} should be a file, and {path} is a folder: give the file itself.")
     return path
 

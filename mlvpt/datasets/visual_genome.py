@@ -15,6 +15,10 @@ from mlvpt.files import shortened
 TEST_SHARE = 10  # of the split of our own: one image in ten is a test image
 VG256_TEST_SHARE = 0.3
 VG256_WHERE = "data/vg256 of https://github.com/xiemk/MLC-PAT"
+VG256_REMEDY = (
+    "put it there, or take the most frequent names instead with `--data.name visual_genome` "
+    "(load_visual_genome)"
+)
 # words before a name that VG256 takes away
 COLOURS = {"black", "blue", "brown", "gray", "green", "grey", "orange", "pink", "red", "silver"}
 COLOURS |= {"white", "yellow", "dark"}
@@ -102,7 +106,7 @@ def vg256_name(name: str) -> str:
 
 def _read_classes(path: Path) -> dict[str, list[str]]:
     what = f"the class list of VG256 (vg256.json, in {VG256_WHERE})"
-    require_file(path, what)
+    require_file(path, what, VG256_REMEDY)
     try:
         classes = json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

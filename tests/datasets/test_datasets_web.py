@@ -193,11 +193,12 @@ def test_vg256_reads_a_class_list_from_any_path_and_its_images_from_both_folders
     assert [dataset.image_path(i).parent.name for i in (0, 1)] == ["VG_100K", "VG_100K_2"]
 
 
-def test_vg256_without_its_class_list_says_where_to_find_it(tmp_path):
+def test_vg256_without_its_class_list_says_where_to_find_it_and_what_to_take_instead(tmp_path):
     make_visual_genome(tmp_path, images=False)
     (tmp_path / "vg256.json").unlink()
-    with pytest.raises(InputError, match=r"vg256\.json.*MLC-PAT"):
+    with pytest.raises(InputError, match=r"MLC-PAT.*/vg256\.json,.*visual_genome") as refused:
         load_vg256(tmp_path)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

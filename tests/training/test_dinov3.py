@@ -10,7 +10,7 @@ from tiny_vits import tiny_model
 
 from mlvpt.datasets import load_scenes
 from mlvpt.images import eval_transform, normalize
-from mlvpt.inference.export import export_model
+from mlvpt.inference.export import FORMATS, export_model
 from mlvpt.model import MLVPT
 from mlvpt.training.build import load_model
 from mlvpt.training.loop import train
@@ -63,7 +63,12 @@ def test_a_model_that_was_saved_and_loaded_answers_the_same(model, pictures, tmp
     assert torch.equal(again.probabilities(pictures), model.probabilities(pictures))
 
 
-def test_the_exported_file_of_a_smaller_one_answers_as_the_model(model, tmp_path):
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+def test_the_exported_file_of_a_smaller_one_answers_as_the_model(model, tmp_path, format):
+    if format == "onnx":
+        for library in ("onnx", "onnxruntime", "onnxscript"):
+            pytest.importorskip(library)
     vit = tiny_model("vit_small_patch16_dinov3", 64)
-    small = MLVPT(vit, model.groups)
-    assert export_model(small, tmp_path / "model.pt2", "torch") <= 1e-4
+    path = tmp_path / f"model{FORMATS[format]}"
+    assert export_model(MLVPT(vit, model.groups), path, format) <= 1e-4
+    assert path.stat().st_size > 0
