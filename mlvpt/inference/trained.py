@@ -18,6 +18,7 @@ from timm.models.vision_transformer import VisionTransformer
 from mlvpt.classifier import MultiLabelClassifier
 from mlvpt.errors import InputError
 from mlvpt.files import read_json
+from mlvpt.model import MLVPT
 
 FOLDER = Path(str(resources.files("mlvpt.results"))) / "models"
 CARD = "card.json"
@@ -90,7 +91,7 @@ def load_trained(
         InputError: no such model ships, the backbone cannot be fetched, or its shape is another.
     """
     card = trained_card(name)
-    model = MultiLabelClassifier.from_pretrained(
+    model = MLVPT.from_pretrained(
         FOLDER / name,
         backbone=backbone,
         backbone_checkpoint=backbone_checkpoint,

@@ -3,6 +3,8 @@
 import importlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,12 @@ def test_every_model_that_ships_loads_and_its_card_agrees_with_the_recorded_row(
         model = mlvpt.load_trained(name, backbone=random)
     found = model.probabilities([Image.new("RGB", (300, 200))])
     assert found.shape == (1, len(card["thresholds"]))
+
+
+def test_a_program_that_imports_nothing_else_loads_one(tmp_path):
+    backbone = tmp_path / "backbone.pth"
+    torch.save(timm.create_model("deit_tiny_patch16_224", num_classes=0).state_dict(), backbone)
+    call = f"mlvpt.load_trained({NAME!r}, backbone_checkpoint={str(backbone)!r})"
+    program = f"import mlvpt; print({call}.n_trainable)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "100030\n", done.stderr
