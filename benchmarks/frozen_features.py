@@ -25,10 +25,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from mlvpt.losses import AsymmetricLoss
-from mlvpt.metrics import average_precision
 from mlvpt.training.build import build_groups, build_model
 from mlvpt.training.config import TrainConfig
 from mlvpt.training.data import load_data
+from mlvpt.training.evaluation import mean_ap
 from mlvpt.training.recipes import change, load, recipe_path
 from mlvpt.training.record import write_record
 from mlvpt.training.tokens import kept
@@ -112,13 +112,8 @@ def probe(
         return head(torch.from_numpy(test)).numpy()
 
 
-def mean_ap(targets: np.ndarray, scores: np.ndarray) -> float:
-    """mAP in percent over the classes that have a positive."""
-    return round(100 * float(np.nanmean(average_precision(targets, scores))), 2)
-
-
 def measure(found: dict[str, dict[str, np.ndarray]]) -> list[dict[str, Any]]:
-    """A row per way of training: settings, val mAP, and test mAP after training on both splits."""
+    """A row per way: settings, mAP in percent on val, and on test when trained on both splits."""
     train, val, test = found["train"], found["val"], found["test"]
     both = {name: np.concatenate([train[name], val[name]]) for name in train}
     ways: list[tuple[dict[str, Any], Any]] = [
@@ -148,8 +143,8 @@ def measure(found: dict[str, dict[str, np.ndarray]]) -> list[dict[str, Any]]:
         held_out = fit(train[kind], train["targets"], val[kind], *options)
         final = fit(both[kind], both["targets"], test[kind], *options)
         measured = {
-            "val_mAP": mean_ap(val["targets"], held_out),
-            "test_mAP": mean_ap(test["targets"], final),
+            "val_mAP": round(100 * mean_ap(val["targets"], held_out), 2),
+            "test_mAP": round(100 * mean_ap(test["targets"], final), 2),
         }
         rows.append({**settings, **measured})
     return rows

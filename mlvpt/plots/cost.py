@@ -3,16 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from mlvpt.errors import InputError
-from mlvpt.plots.results import MARKERS, NAMES
-from mlvpt.plots.style import GREY, method_color, style
-
-FURTHER = ("#56b4e9", "#ca9161", "#029e73", "#fbafe4", "#949494", "#d55e00")
+from mlvpt.plots.results import NAMES
+from mlvpt.plots.style import GREY, MARKERS, axes, line_colors, style
 
 
 def accuracy_against_cost(
@@ -55,15 +52,12 @@ def accuracy_against_cost(
         std = line.get(f"{measure}_std", np.nan)
         point = (line[cost], 100 * line[measure], 0.0 if np.isnan(std) else 100 * std, n)
         methods.setdefault(method, []).append(point)
-    plain = iter(FURTHER * (1 + len(methods)))
     with style():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(4.3, 5.2), layout="constrained")
+        ax, colors = axes(4.3, 5.2, ax), line_colors(list(methods))
         ax.set_xscale("log")
         labels = []
         for number, (method, points) in enumerate(methods.items()):
-            color = method_color(method)
-            color = next(plain) if color == "#444444" else color
+            color = colors[number]
             points.sort()
             x, y, spread, _ = zip(*points, strict=True)
             ax.errorbar(

@@ -72,23 +72,6 @@ def _name_lines(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         ax.text(1.02, place, name, color=color, fontsize=9, **at)
 
 
-def _name_lines(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Write each name (y, name, color) right of the axes, at its line's end or the next place."""
-    low, high = ax.get_ylim()
-    inches = ax.figure.get_figheight() * ax.get_position().height
-    gap = (high - low) * 0.17 / inches  # a line of 9 points, in units of the axis
-    ends = sorted(ends)
-    places = np.array([y for y, *_ in ends])
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + gap)
-    places[-1] = min(places[-1], high)
-    for i in range(len(places) - 2, -1, -1):
-        places[i] = min(places[i], places[i + 1] - gap)
-    for place, (_, name, color) in zip(places, ends, strict=True):
-        at = {"va": "center", "transform": ax.get_yaxis_transform()}
-        ax.text(1.02, place, name, color=color, fontsize=9, **at)
-
-
 def strength_curves(
     records: Sequence[Mapping],
     measure: str,
