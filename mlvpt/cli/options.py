@@ -201,7 +201,7 @@ def ablate(parser: ArgumentParser) -> None:
     add("--seeds", type=int, default=5, help="seeds 0 to N - 1")
     add("--recipe", help="the run that is varied; default: scenes, 16 prompts")
     add("--out", help="folder of the records; default: results, or results/RECIPE")
-    add("--only", help="methods or variants, separated by commas; default: all")
+    add("--only", help="methods or variants, with commas and no blanks between them; default: all")
     add("--workers", type=int, help="processes; default: one per GPU, or per core")
     add("--quiet", action="store_true", help="print the table alone")
 

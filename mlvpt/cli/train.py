@@ -1,5 +1,6 @@
 """Commands that train: one run, or the many runs of a study."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def ablate(options: Any) -> None:
         base=base,
         out=options.out or default,
         workers=options.workers,
-        only=options.only.split(",") if options.only else (),
+        only=re.split(",(?! )", options.only) if options.only else (),
         quiet=options.quiet,
     )
     print(table)

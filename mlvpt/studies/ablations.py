@@ -17,7 +17,7 @@ that those chose; the test images are read once per run.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ DECAYED = tuple((lr, decay) for lr in (5e-3, 1e-2, 2e-2) for decay in (1.0, 3.0,
 DECAYED += tuple((5e-2, decay) for decay in (1.0, 3.0, 10.0))
 DECAYED += tuple((1e-1, decay) for decay in (1.0, 3.0))
 BLOCKS = (1, 3, 6, "deep")
+Run = tuple[Job, dict[str, Any]]  # and its row
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -196,13 +197,15 @@ def decay_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
 def baseline_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
     """Every method at its own learning rate."""
     base = change(base, {"model.pool": best_pool(base, out)})
-    return _jobs(_tuned((*METHODS, PRUNED), base, out), base, seeds, out)
+    best = best_runs(base, out)
+    return _jobs(_tuned((*METHODS, PRUNED), best), base, seeds, best)
 
 
 def ablation_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
     """ML-VPT with one part changed, all at ML-VPT's learning rate."""
     base = change(base, {"model.pool": best_pool(base, out)})
-    return _jobs(_tuned(ablation_variants(base), base, out), base, seeds, out)
+    best = best_runs(base, out)
+    return _jobs(_tuned(ablation_variants(base), best), base, seeds, best)
 
 
 def group_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
@@ -224,19 +227,28 @@ def group_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
         for n in GROUPS
         if n <= n_classes
     ]
-    return _jobs(_tuned([*grouped, *single], base, out), base, seeds, out)
+    best = best_runs(base, out)
+    return _jobs(_tuned([*grouped, *single], best), base, seeds, best)
 
 
 def block_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
-    """Prompts in the last blocks alone, what they reach and what they cost."""
+    """Prompts in the last blocks alone, what they reach and what they cost.
+
+    Rate and decay are those that decay chose with as many blocks (`--model.depth 3`), or else with
+    the most blocks below.
+    """
     base = change(base, {"model.pool": best_pool(base, out)})
     methods = [variant for variant in METHODS if variant.name in (BASE, "vpt_deep")]
-    blocks = [
-        Variant(f"{method.name}, {n}", {**method.changes, "model.depth": n, **_uncached(n)})
-        for n in BLOCKS
-        for method in methods
-    ]
-    return _jobs(_tuned(blocks, base, out), base, seeds, out)
+    best: dict[str, Run] = {}
+    jobs: list[Job] = []
+    for n in BLOCKS:
+        best |= best_runs(change(base, {"model.depth": n}), out)
+        blocks = [
+            Variant(f"{method.name}, {n}", {**method.changes, "model.depth": n, **_uncached(n)})
+            for method in methods
+        ]
+        jobs += _jobs(_tuned(blocks, best), base, seeds, best)
+    return sorted(jobs, key=lambda job: job.seed)
 
 
 def _uncached(depth: int | str) -> dict[str, Any]:
@@ -253,7 +265,7 @@ def strength_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Jo
     base = change(base, {"model.pool": best_pool(base, out)})
     grown = [
         Variant(f"{v.name}, {strength:g}", {**v.changes, "data.strength": strength})
-        for v in _tuned(strength_variants(base), base, out)
+        for v in _tuned(strength_variants(base), best_runs(base, out))
         for strength in STRENGTHS
     ]
     return _jobs(grown, base, seeds[:3])
@@ -269,13 +281,13 @@ def best_pool(base: TrainConfig, out: Path) -> str | None:
     return max(found, key=lambda pool: sum(found[pool]) / len(found[pool]))
 
 
-def best_runs(base: TrainConfig, out: Path) -> dict[str, tuple[Job, dict[str, Any]]]:
+def best_runs(base: TrainConfig, out: Path) -> dict[str, Run]:
     """The run with the best val mAP of each method, of all that its rate and decay are chosen by.
 
     Returns:
         {method: (job, row)} from the studies lr_sweep and decay of this base.
     """
-    best: dict[str, tuple[Job, dict[str, Any]]] = {}
+    best: dict[str, Run] = {}
     for study, jobs_of in (("lr_sweep", sweep_jobs), ("decay", decay_jobs)):
         jobs = {job.key: job for job in jobs_of(base, range(1), out)}
         for row in _rows_of(list(jobs.values()), out / f"{study}.jsonl"):
@@ -292,7 +304,7 @@ def reference_run(base: TrainConfig, out: Path) -> TrainConfig:
     It holds half of the training images out: with fewer, few pairs have images enough.
     """
     probe = Variant("linear_probe", {"model.method": "linear_probe", "optim.seed": 0})
-    (tuned,) = _tuned([probe], base, out)
+    (tuned,) = _tuned([probe], best_runs(base, out))
     return change(base, {**tuned.changes, "data.val_fraction": 0.5, "data.test": False})
 
 
@@ -302,9 +314,9 @@ def _rows_of(jobs: Sequence[Job], path: Path) -> list[dict[str, Any]]:
     return [row for row in read_rows(path) if row.get("key") in keys and "error" not in row]
 
 
-def _tuned(variants: Sequence[Variant], base: TrainConfig, out: Path) -> list[Variant]:
+def _tuned(variants: Sequence[Variant], best: Mapping[str, Run]) -> list[Variant]:
     """The variants, each at its method's learning rate and weight decay, where val chose them."""
-    best, tuned = best_runs(base, out), []
+    tuned = []
     for variant in variants:
         method, chosen = variant.changes.get("model.method", BASE), {}
         if method in best:
@@ -318,23 +330,22 @@ def _jobs(
     variants: Sequence[Variant],
     base: TrainConfig,
     seeds: Sequence[int],
-    out: Path | None = None,
+    best: Mapping[str, Run] | None = None,
 ) -> list[Job]:
     """Jobs seed by seed, so that a grid cut short has every variant, with fewer seeds.
 
     A variant that equals an earlier one, such as "5 groups" where the base has five, is that one
-    and no job of its own. With `out` these are final runs: on photographs they train on the
-    validation images too, and take the thresholds that the sweep in `out` found.
+    and no job of its own. With `best` these are final runs: on photographs they train on the
+    validation images too, and take the thresholds that their method's best run found.
     """
-    final = out is not None and base.data.name != "scenes"
-    best = best_runs(base, out) if final else {}
+    final = best is not None and base.data.name != "scenes"
     jobs: dict[str, Job] = {}
     for seed in seeds:
         for v in variants:
             changes = {**v.changes, "optim.seed": seed}
             if final:
                 changes["data.hold_out"] = False
-            _, chosen = best.get(v.changes.get("model.method", BASE), (None, {}))
+            _, chosen = (best or {}).get(v.changes.get("model.method", BASE), (None, {}))
             found = tuple(chosen["thresholds"]) if "thresholds" in chosen else None
             job = Job(v.name, change(base, changes), v.prune, found)
             jobs.setdefault(job.key, job)

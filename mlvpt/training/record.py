@@ -27,12 +27,18 @@ def command() -> str:
 
 
 def commit() -> str | None:
-    """The commit that the package runs from, "-dirty" with uncommitted changes; None if unknown."""
+    """The commit that the package runs from, "-dirty" with uncommitted changes; None if unknown.
+
+    Changes in results/ do not count: a study adds to its files there after every run.
+    """
     here = Path(__file__).resolve()
     # installed into an environment inside somebody's own repository, the package is not of it
     known = _git("ls-files", "--error-unmatch", here.name, folder=here.parent)
-    describe = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    return _git(*describe, folder=here.parent) if known else None
+    if not known:
+        return None
+    name = _git("describe", "--always", "--abbrev=12", "--exclude=*", folder=here.parent)
+    changed = ("status", "--porcelain", "--untracked-files=no", ":/", ":(top,exclude)results")
+    return f"{name}-dirty" if name and _git(*changed, folder=here.parent) else name
 
 
 def _git(*words: str, folder: Path) -> str | None:

@@ -708,3 +708,25 @@ def test_the_block_study_keeps_tokens_only_where_blocks_are_frozen(tmp_path):
         j.config.model.depth: j.config.data.token_cache for j in block_jobs(base, [0], tmp_path)
     }
     assert kept == {1: "tokens", 3: "tokens", 6: "tokens", "deep": None}
+
+
+def test_more_prompted_blocks_take_the_rate_that_was_chosen_with_the_most_blocks_below(tmp_path):
+    base = change(tiny_base(), {"data.name": "manifest", "data.root": "m.csv", "model.depth": 1})
+    best = {1: (0.05, 1.0), 3: (0.01, 3.0)}
+    for depth, chosen in best.items():
+        for job in decay_jobs(change(base, {"model.depth": depth}), [0], tmp_path):
+            optim = job.config.optim
+            value = 0.9 if chosen == (optim.lr, optim.weight_decay) else 0.5
+            row = fake_row(job, val_mAP=value, thresholds=[float(depth)])
+            grid._append(tmp_path / "decay.jsonl", row)
+    jobs = {job.config.model.depth: job for job in block_jobs(base, [0], tmp_path)}
+    rates = {n: (job.config.optim.lr, job.config.optim.weight_decay) for n, job in jobs.items()}
+    assert rates == {1: best[1], 3: best[3], 6: best[3], "deep": best[3]}
+    assert [job.thresholds for job in jobs.values()] == [(1.0,), (3.0,), (3.0,), (3.0,)]
+
+
+def test_a_variant_with_a_comma_in_its_name_can_be_asked_for(pool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["ablate", "lr_sweep", "--only", "mlvpt, 0.01,bitfit, 0.02", "--quiet"]
+    assert cli.main(words) == 0
+    assert [job.variant for job in pool.made] == ["mlvpt, 0.01", "bitfit, 0.02"]

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from mlvpt.files import read_json
@@ -27,6 +28,30 @@ def test_commit_is_none_in_a_repository_that_the_package_is_not_part_of(tmp_path
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], cwd=tmp_path, check=True)
     monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
     assert record.commit() is None
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository that the package is part of, with a study's file."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (tmp_path / "results").mkdir()
+    for name in ("record.py", "results/study.jsonl"):
+        (tmp_path / name).write_text("1\n")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
+    return tmp_path
+
+
+def test_a_study_does_not_make_its_own_checkout_dirty(checkout):
+    (checkout / "results/study.jsonl").write_text("2\n")
+    assert re.fullmatch(r"[0-9a-f]{12}", record.commit())
+
+
+def test_a_commit_with_changed_code_is_dirty(checkout):
+    (checkout / "record.py").write_text("2\n")
+    assert record.commit().endswith("-dirty")
 
 
 def test_memory_that_a_system_does_not_tell_can_still_be_written(tmp_path, monkeypatch):
