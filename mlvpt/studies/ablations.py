@@ -119,14 +119,14 @@ def ablate(
     else:
         raise InputError(f"There is no study {name!r}: choose all, {', '.join(studies)}.")
     _check_once(base)
-    tables = []
+    tables, searches = [], ("pooling", "lr_sweep", "decay")
     for study in chosen:
         jobs = _asked_for(studies[study](base, range(seeds), Path(out)), only)
-        if base.data.name != "scenes" and study not in ("pooling", "lr_sweep", "decay"):
+        if base.data.name != "scenes" and study not in searches:
             pairs = reference_pairs(reference_run(base, Path(out)), Path(out) / "pairs.json")
             named = tuple((pair["label"], pair["partner"]) for pair in pairs)
             jobs = [dataclasses.replace(job, pairs=named) for job in jobs]
-        if study not in ("pooling", "lr_sweep") and not quiet and not best_runs(base, Path(out)):
+        if study not in searches and not quiet and not best_runs(base, Path(out)):
             print(
                 f"{study}: {out} has no sweep of this base, so every method takes the learning "
                 f"rate {base.optim.lr:g}; `mlvpt ablate lr_sweep` makes one."
