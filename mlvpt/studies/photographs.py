@@ -53,15 +53,23 @@ def recorded(name: str, study: str, *, earlier: bool = False) -> list[dict[str, 
         rows = [row for row in load(f"{name}/{study}") if "error" not in row]
     except FileNotFoundError:
         return []
-    chosen = {_chosen(row)[0]: _chosen(row) for row in rows}
-    return [row for row in rows if earlier or _chosen(row) in chosen.values()]
+    last = {_searched(row): _chosen(row) for row in rows}
+    return [row for row in rows if earlier or _chosen(row) == last[_searched(row)]]
 
 
-def _chosen(row: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Method, rate and decay of a run; a row without its settings stands for itself."""
+def _searched(row: dict[str, Any]) -> tuple[Any, Any]:
+    """What has a rate and decay of its own: a method with so many prompted blocks.
+
+    A row without its settings stands for itself.
+    """
     config = row.get("config", {})
-    method = config.get("model.method", row["variant"])
-    return method, config.get("optim.lr"), config.get("optim.weight_decay")
+    return config.get("model.method", row["variant"]), config.get("model.depth")
+
+
+def _chosen(row: dict[str, Any]) -> tuple[Any, Any]:
+    """Rate and decay of a run."""
+    config = row.get("config", {})
+    return config.get("optim.lr"), config.get("optim.weight_decay")
 
 
 def photographs_table() -> str:

@@ -278,10 +278,12 @@ def photographs_base(name: str) -> TrainConfig:
 def test_recorded_choices_of_val_on_photographs_are_recognised_and_stand_in_the_recipe(name):
     folder = Path(results.__file__).parent / name
     base = photographs_base(name)
+    # more prompted blocks and a longer run have choices of their own
+    bases = [base, change(base, {"model.depth": 3}), change(base, {"optim.epochs": 30})]
     for study, jobs_of in (("lr_sweep", sweep_jobs), ("decay", decay_jobs)):
         recorded = {row["key"] for row in read_rows(folder / f"{study}.jsonl")}
         assert recorded
-        assert recorded <= {job.key for job in jobs_of(base, [0], folder)}
+        assert recorded <= {job.key for base in bases for job in jobs_of(base, [0], folder)}
     job, _ = best_runs(base, folder)["mlvpt"]
     assert (base.optim.lr, base.optim.weight_decay) == (
         job.config.optim.lr,

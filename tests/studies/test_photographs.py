@@ -74,6 +74,14 @@ def test_of_two_choices_of_rate_and_decay_the_later_one_is_told(records):
     assert len(photographs.recorded(VOC, "groups", earlier=True)) == 4
 
 
+def test_every_number_of_prompted_blocks_has_a_choice_of_its_own(records):
+    records[f"{VOC}/blocks"] = [
+        *rows({"mlvpt, 1": [0.7]}, config={"model.depth": 1, "optim.lr": 0.05}),
+        *rows({"mlvpt, 3": [0.8]}, config={"model.depth": 3, "optim.lr": 0.01}),
+    ]
+    assert [row["test_mAP"] for row in photographs.recorded(VOC, "blocks")] == [0.7, 0.8]
+
+
 def test_groups_are_compared_with_those_by_labels_seed_by_seed(records):
     labels, chance = [0.80, 0.82, 0.81], [0.81, 0.80, 0.84]
     records[f"{VOC}/groups"] = rows({"labels, 5": labels, "random, 5": chance})
