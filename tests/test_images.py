@@ -23,6 +23,7 @@ from mlvpt.images import (
     read_picture,
     train_transform,
 )
+from mlvpt.training.data import EvaluationImages
 
 NAMES = ("official", "ours", "none")
 
@@ -348,12 +349,6 @@ def test_writing_into_a_target_does_not_reach_the_dataset(photos):
     assert photos.targets[0].tolist() == [1, 0, 0]
 
 
-def test_with_transform_leaves_the_original_alone(photos):
-    other = photos.with_transform(eval_transform(8))
-    assert photos.transform is None
-    assert other[0][0].shape == (3, 8, 8)
-
-
 def test_subset_takes_masks_integers_and_nothing(photos):
     assert photos.subset(photos.targets[:, 1] == 1).image_ids == ["photo 1"]
     assert photos.subset([-1, 0]).image_ids == ["photo 5", "photo 0"]
@@ -450,47 +445,47 @@ def test_normalize_takes_mean_and_deviation_per_channel():
 
 
 def test_the_cache_gives_what_the_dataset_gives_at_equal_size(photos):
-    plain = photos.with_transform(eval_transform(32))
-    cache = DecodedCache(plain, storage_size=32)
+    cache, transform = DecodedCache(photos, storage_size=32), eval_transform(32)
     for _ in range(2):  # decoded, then read back
-        for index in range(len(plain)):
-            assert torch.equal(cache[index][0], plain[index][0])
-            assert torch.equal(cache[index][1], plain[index][1])
-    assert cache.n_filled == 6
+        for index in range(len(photos)):
+            expected = transform(photos.load_image(index))
+            assert torch.equal(transform(cache.load_image(index)), expected)
 
 
 def test_a_cached_image_is_not_opened_again(photos):
-    cache = DecodedCache(photos.with_transform(eval_transform(16)), storage_size=20)
-    before = cache[2][0]
+    cache = DecodedCache(photos, storage_size=20)
+    before = np.asarray(cache.load_image(2))
     photos.image_path(2).unlink()
-    assert torch.equal(cache[2][0], before)
+    np.testing.assert_array_equal(np.asarray(cache.load_image(2)), before)
 
 
 def test_a_set_that_does_not_fit_is_cached_in_part_and_says_so(photos):
     bytes_each = 20 * 20 * 3
     with pytest.warns(UserWarning, match="2 of 6 images .* fit"):
         cache = DecodedCache(photos, storage_size=20, max_gb=2.5 * bytes_each / 1e9)
-    images = [np.asarray(cache[index][0]) for index in range(6)]
-    assert cache.n_filled == 2
+    images = [np.asarray(cache.load_image(index)) for index in range(6)]
+    assert cache.n_cached == 2
     full = DecodedCache(photos, storage_size=20)
     for index in range(6):  # cached or not, the transform sees the same pixels
-        np.testing.assert_array_equal(images[index], np.asarray(full[index][0]))
+        np.testing.assert_array_equal(images[index], np.asarray(full.load_image(index)))
 
 
 def test_workers_share_the_cache(photos):
-    plain = photos.with_transform(eval_transform(24))
-    cache = DecodedCache(plain, storage_size=24)
-    loader = DataLoader(cache, batch_size=2, num_workers=2, multiprocessing_context="fork")
-    images = torch.cat([batch for batch, _ in loader])
-    assert torch.equal(images, torch.stack([plain[index][0] for index in range(6)]))
-    assert cache.n_filled == 6  # filled by the workers, visible here
+    cache, transform = DecodedCache(photos, storage_size=24), eval_transform(24)
+    images = EvaluationImages(cache, transform, (24, 24))
+    loader = DataLoader(images, batch_size=2, num_workers=2, multiprocessing_context="fork")
+    pixels = torch.cat([batch for batch, _ in loader])
+    expected = [transform(photos.load_image(index)) for index in range(6)]
+    assert torch.equal(pixels, torch.stack(expected))
+    for index in range(6):
+        photos.image_path(index).unlink()
+        cache.load_image(index)  # filled by the workers, visible here
 
 
 def test_the_cache_shows_the_labels_of_its_dataset(photos):
     cache = DecodedCache(photos, storage_size=16)
     assert cache.targets is photos.targets
     assert (len(cache), cache.class_names) == (6, ["a", "b", "c"])
-    assert "0 of 6 decoded" in repr(cache)
 
 
 def test_transforms_survive_pickling():

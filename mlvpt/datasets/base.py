@@ -5,7 +5,7 @@ images come from is one argument: a sequence whose items are paths, uint8 arrays
 """
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ class MultiLabelDataset(Dataset):
             (H, W, 3) uint8 array, or a PIL image. It is indexed lazily, one image at a time, so
             it may be any object with `__getitem__`.
         image_ids: N strings; default: file stems where `images` holds paths, else the index.
-        transform: callable from PIL image to uint8 tensor (3, S, S), or None for the PIL image.
         name: short name for messages and reports.
 
     Raises:
@@ -51,7 +50,6 @@ class MultiLabelDataset(Dataset):
         class_names: Sequence[str],
         images: Sequence[Any],
         image_ids: Sequence[str] | None = None,
-        transform: Callable[[Image.Image], Any] | None = None,
         name: str = "images",
     ) -> None:
         if isinstance(class_names, str) or not isinstance(class_names, Iterable):
@@ -69,7 +67,7 @@ class MultiLabelDataset(Dataset):
         names = [str(label) for label in class_names]
         self.class_names = list(check_class_names(names, self.targets.shape[1]))
         if image_ids is None:
-            paths = len(images) > 0 and isinstance(images[0], str | Path)
+            paths = isinstance(images[0], str | Path)
             image_ids = [Path(p).stem for p in images] if paths else range(len(images))
         self.image_ids = [str(image_id) for image_id in image_ids]
         for what, length in (("images", len(images)), ("image ids", len(self.image_ids))):
@@ -78,7 +76,6 @@ class MultiLabelDataset(Dataset):
                     f"{name} has {length} {what} but {len(self.targets)} rows of targets: "
                     "give one row per image."
                 )
-        self.transform = transform
         self.name = name
         self._images = images
         self._rows = np.arange(len(self.targets))  # position in `images`, which subsets share
@@ -86,14 +83,12 @@ class MultiLabelDataset(Dataset):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
-        image = self.load_image(index)
-        if self.transform is not None:
-            image = self.transform(image)
-        return image, torch.tensor(self.targets[index])  # a copy: the caller may write into it
+    def __getitem__(self, index: int) -> tuple[Image.Image, torch.Tensor]:
+        # the targets are a copy: the caller may write into them
+        return self.load_image(index), torch.tensor(self.targets[index])
 
     def load_image(self, index: int) -> Image.Image:
-        """The image as upright PIL RGB, without the transform.
+        """The image as upright PIL RGB.
 
         Raises:
             InputError: the file cannot be read; names its path.
@@ -134,15 +129,8 @@ class MultiLabelDataset(Dataset):
             class_names=self.class_names,
             images=sources,
             image_ids=[*self.image_ids, *other.image_ids],
-            transform=self.transform,
             name=self.name,
         )
-
-    def with_transform(self, transform: Callable[[Image.Image], Any] | None) -> "MultiLabelDataset":
-        """The same images and targets under another transform; nothing is copied."""
-        other = copy.copy(self)
-        other.transform = transform
-        return other
 
     def __repr__(self) -> str:
         labels = (self.targets == 1).sum() / max(len(self), 1)

@@ -1,27 +1,25 @@
 """Decoded images kept in memory, shared by the workers that load them."""
 
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
 
 from mlvpt.datasets.base import MultiLabelDataset
 from mlvpt.images import ImageSize, eval_transform, height_width
 
 
-class DecodedCache(Dataset):
+class DecodedCache:
     """A data set whose images are decoded once and then kept in memory as uint8.
 
-    Every image is squashed to `storage_size` first, cached or not, so what the transform sees does
+    Every image is squashed to `storage_size` first, cached or not, so what a transform sees does
     not depend on the cache. With `storage_size` equal to the image size and a squashing transform
     the result is what the data set alone would give. The memory is shared: DataLoader workers fill
     and read the same cache.
 
     Args:
-        dataset: any MultiLabelDataset; its own transform is applied after the cache.
+        dataset: any MultiLabelDataset.
         storage_size: S, or (H, W), of the stored images.
         max_gb: bound in 10^9 bytes. If the set is larger, the first images that fit are cached,
             the others decoded every time, and a warning says so.
@@ -52,12 +50,6 @@ class DecodedCache(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
-        image = self.load_image(index)
-        if self.dataset.transform is not None:
-            image = self.dataset.transform(image)
-        return image, torch.tensor(self.targets[index])
-
     def load_image(self, index: int) -> Image.Image:
         """The image at the storage size, PIL RGB."""
         index = range(len(self))[index]
@@ -69,11 +61,3 @@ class DecodedCache(Dataset):
                 self._filled[index] = True  # after the pixels: two workers may write the same ones
             pixels = self._pixels[index]
         return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
-
-    @property
-    def n_filled(self) -> int:
-        """How many images have been decoded so far."""
-        return int(self._filled.sum())
-
-    def __repr__(self) -> str:
-        return f"DecodedCache({self.dataset!r}, {self.n_filled:,} of {self.n_cached:,} decoded)"

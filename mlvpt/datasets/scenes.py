@@ -280,7 +280,7 @@ def load_scenes(
             the data set as described, 0 gives every split the label sets of test_shifted.
 
     Returns:
-        DigitScenes without transform; `boxes(i)` lists the digits of a scene.
+        DigitScenes; `boxes(i)` lists the digits of a scene.
 
     Raises:
         InputError: unknown split, no images, or a strength outside [0, 1].

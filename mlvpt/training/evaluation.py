@@ -38,7 +38,7 @@ def predict_dataset(
 
     Args:
         model: called with normalised images (B, 3, H, W); gives an object with `.logits`.
-        dataset: N images; its transform is not used.
+        dataset: N images.
         batch_size: images per process.
         workers: processes that load images.
         skip_corrupt: give a row of NaN for an unreadable image instead of raising.
