@@ -10,7 +10,7 @@ import numpy as np
 from mlvpt.datasets.base import MultiLabelDataset
 from mlvpt.datasets.image_files import ImageFiles, require, require_file
 from mlvpt.errors import InputError
-from mlvpt.files import shortened
+from mlvpt.files import read_json
 
 TEST_SHARE = 10  # of the split of our own: one image in ten is a test image
 VG256_TEST_SHARE = 0.3
@@ -25,9 +25,7 @@ COLOURS |= {"white", "yellow", "dark"}
 ADJECTIVES = COLOURS | {"small", "large", "tall", "long", "wooden", "metal"}
 
 
-def load_vg256(
-    root: str | Path, split: str = "train", class_list: str | Path | None = None
-) -> MultiLabelDataset:
+def load_vg256(root: str | Path, split: str = "train") -> MultiLabelDataset:
     """VG256, 256 classes of Visual Genome, each with its synonyms.
 
     ```
@@ -53,7 +51,6 @@ def load_vg256(
     Args:
         root: the folder above.
         split: "train", "test", or "all".
-        class_list: the file of classes and synonyms; None: vg256.json in the root folder.
 
     Returns:
         A data set with `.targets` (N, K) int8 in {1, 0}, K classes of the list.
@@ -66,7 +63,9 @@ def load_vg256(
     """
     _check_split(split)
     root = Path(root)
-    classes = _read_classes(root / "vg256.json" if class_list is None else Path(class_list))
+    what = f"the class list of VG256 (vg256.json, in {VG256_WHERE})"
+    path = require_file(root / "vg256.json", what, VG256_REMEDY)
+    classes = read_json(path, what, {str: [str]})
     column = {name: k for k, names in enumerate(classes.values()) for name in names}
     columns_of = {
         image["image_id"]: {
@@ -102,23 +101,6 @@ def vg256_name(name: str) -> str:
     name = name.removesuffix(".").strip()
     *first, last = name.split() or [""]
     return last if first and ADJECTIVES.issuperset(first) else name
-
-
-def _read_classes(path: Path) -> dict[str, list[str]]:
-    what = f"the class list of VG256 (vg256.json, in {VG256_WHERE})"
-    require_file(path, what, VG256_REMEDY)
-    try:
-        classes = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}): fetch {what} again.") from error
-    if not isinstance(classes, dict) or not classes:
-        raise InputError(f"{path} should hold classes, {{name: [synonyms]}}, as {what} does.")
-    for name, names in classes.items():
-        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-            raise InputError(
-                f"{path}: the class {name!r} should have a list of names, not {shortened(names)}."
-            )
-    return classes
 
 
 def load_visual_genome(

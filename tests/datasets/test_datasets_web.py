@@ -185,11 +185,9 @@ def test_vg256_tests_on_the_last_three_tenths_of_the_published_permutation(tmp_p
     assert train.image_ids == [str(11 + i) for i in sorted(order[:14])]
 
 
-def test_vg256_reads_a_class_list_from_any_path_and_its_images_from_both_folders(tmp_path):
+def test_vg256_finds_its_images_in_both_folders(tmp_path):
     make_visual_genome(tmp_path, n_images=4)
-    (tmp_path / "vg256.json").rename(tmp_path / "classes.json")
-    dataset = load_vg256(tmp_path, "all", tmp_path / "classes.json")
-    assert len(dataset.class_names) == 256
+    dataset = load_vg256(tmp_path, "all")
     assert [dataset.image_path(i).parent.name for i in (0, 1)] == ["VG_100K", "VG_100K_2"]
 
 
@@ -204,9 +202,9 @@ def test_vg256_without_its_class_list_says_where_to_find_it_and_what_to_take_ins
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not valid JSON"),
-        ("[]", "should hold classes"),
-        ('{"dog": "dog"}', "'dog' should have a list of names, not 'dog'"),
+        ("{", "no valid JSON"),
+        ("[]", "must be a mapping"),
+        ('{"dog": "dog"}', "dog must be a list, not 'dog'"),
         ('{"dog": ["doggerel"]}', "no image"),
     ],
 )
