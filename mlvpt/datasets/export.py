@@ -6,7 +6,6 @@ what is loaded back is the same to the pixel (VOC and COCO themselves hold JPEG)
 
 import io
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -21,9 +20,8 @@ MARKER = "digit_scenes.json"  # marks a folder as an export and holds its settin
 def export_scenes(
     root: str | Path,
     layout: str = "voc",
-    splits: Sequence[str] = tuple(SPLIT_SIZES),
     seed: int = 0,
-    n_images: int | Mapping[str, int] | None = None,
+    n_images: int | None = None,
 ) -> Path:
     """Write scenes as files in a layout that `load_voc` or `load_coco` reads.
 
@@ -40,28 +38,18 @@ def export_scenes(
         root: folder to write; made if missing. It must be empty or hold an earlier export with
             the same settings, which is then completed.
         layout: "voc" or "coco".
-        splits: some of train, val, test, test_shifted. "voc" adds trainval if it has both parts.
         seed: as in `load_scenes`.
-        n_images: per split: one number for all, a mapping from split to number, or None for the
-            usual sizes.
+        n_images: per split; None: the usual sizes.
 
     Returns:
         `root`, for `load_voc(root, split)` or `load_coco(root, split)`.
 
     Raises:
-        InputError: unknown layout or split, or a folder that holds something else.
+        InputError: unknown layout, or a folder that holds something else.
     """
     if layout not in LAYOUTS:
         raise InputError(f"there is no layout {layout!r}: use one of {', '.join(LAYOUTS)}.")
-    if not splits:
-        raise InputError("no split was named to export: give at least one.")
-    sizes = dict(n_images) if isinstance(n_images, Mapping) else dict.fromkeys(splits, n_images)
-    unknown = set(sizes) - set(splits)
-    if unknown:
-        raise InputError(
-            f"n_images names {sorted(unknown)[0]!r}, which is not exported: name it in splits too."
-        )
-    scenes = {split: load_scenes(split, sizes.get(split), seed) for split in splits}
+    scenes = {split: load_scenes(split, n_images, seed) for split in SPLIT_SIZES}
     root = Path(root)
     settings = {
         "made_by": "mlvpt scenes export",
@@ -117,8 +105,7 @@ def _write_voc(root: Path, scenes: dict[str, DigitScenes]) -> None:
                 _voc_annotation(image_id, dataset.boxes(index)),
             )
         labels[split] = list(zip(dataset.image_ids, dataset.targets.tolist(), strict=True))
-    if "train" in labels and "val" in labels:
-        labels["trainval"] = labels["train"] + labels["val"]
+    labels["trainval"] = labels["train"] + labels["val"]
     sets = base / "ImageSets" / "Main"
     for split, rows in labels.items():
         write_text(sets / f"{split}.txt", "".join(f"{image_id}\n" for image_id, _ in rows))

@@ -114,7 +114,7 @@ def test_own_annotations_load_with_their_own_classes(tmp_path):
 
 
 def test_exported_scenes_load_back_identical(tmp_path):
-    export.export_scenes(tmp_path, "coco", splits=["train", "val"], n_images=12)
+    export.export_scenes(tmp_path, "coco", n_images=12)
     for split in ("train", "val"):
         scenes, dataset = load_scenes(split, n_images=12), load_coco(tmp_path, split)
         assert dataset.class_names == scenes.class_names

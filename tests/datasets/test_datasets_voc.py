@@ -156,7 +156,7 @@ def test_unknown_option_is_refused(tmp_path):
 
 @pytest.mark.parametrize("label_files", [True, False])
 def test_exported_scenes_load_back_identical(tmp_path, label_files):
-    export.export_scenes(tmp_path, "voc", splits=["train", "test_shifted"], n_images=12)
+    export.export_scenes(tmp_path, "voc", n_images=12)
     if not label_files:
         without_label_files(tmp_path)
     for split in ("train", "test_shifted"):

@@ -12,18 +12,18 @@ from mlvpt.grouping import cooccurrence_counts, group_labels
 from mlvpt.studies.ablations import change, scenes_base
 from mlvpt.training.loop import train
 
-SIZES = {"train": 64, "val": 32, "test": 32}
+SPLITS, N_IMAGES = ("train", "val", "test"), 48
 REAL_VOC = Path(__file__).parents[3] / "shared" / "data"
 
 
 def parts(layout: str, root: Path) -> Splits:
     """The same scenes from memory, or written in a layout and loaded back."""
     if layout == "scenes":
-        loaded = {split: load_scenes(split, n) for split, n in SIZES.items()}
+        loaded = {split: load_scenes(split, N_IMAGES) for split in SPLITS}
     else:
-        export_scenes(root, layout, tuple(SIZES), n_images=SIZES)
+        export_scenes(root, layout, n_images=N_IMAGES)
         load = load_voc if layout == "voc" else load_coco
-        loaded = {split: load(root, split) for split in SIZES}
+        loaded = {split: load(root, split) for split in SPLITS}
     return Splits(loaded["train"], loaded["val"], {"test": loaded["test"]})
 
 
