@@ -16,12 +16,6 @@ from mlvpt.plots.style import (
     style,
 )
 
-NAMES = {
-    "val_mAP": "mAP on val",
-    "test_mAP": "mAP on test",
-    "test_shifted_mAP": "mAP on test_shifted",
-    "drop": "mAP lost from test to test_shifted",
-}
 ONE_VIEW = {"co_only": SKY, "dc_only": BROWN}  # variants of ML-VPT, which are no methods
 
 

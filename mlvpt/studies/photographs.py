@@ -156,12 +156,11 @@ def claim_table() -> str:
     return layout(table, markdown=True, words=(0, 1))
 
 
-def cost_figure(name: str, ax: Axes | None = None) -> Axes | None:
+def cost_figure(name: str) -> Axes | None:
     """Accuracy against seconds of all methods and all numbers of prompted blocks.
 
     Args:
         name: folder of the records.
-        ax: where to draw; a new figure if None.
 
     Returns:
         The Axes, or None if the study of blocks was not run.
@@ -172,7 +171,7 @@ def cost_figure(name: str, ax: Axes | None = None) -> Axes | None:
     known = {row["variant"].split(", ")[0] for row in blocks}
     others = [row for row in recorded(name, "baselines") if row["variant"] not in known]
     lines = list(_lines([*blocks, *others]).values())
-    return accuracy_against_cost(lines, TITLES, cost_label="seconds per run, one thread", ax=ax)
+    return accuracy_against_cost(lines, TITLES)
 
 
 def draw(folder: Path) -> None:
