@@ -413,7 +413,7 @@ def cache_alone_without_network(*, needed: bool = True) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def can_connect(address: str, seconds: float = SECONDS) -> bool:
+def can_connect(address: str) -> bool:
     """Whether a connection to the host of an address, or to its proxy, opens in time."""
     parts = urlsplit(address)
     proxies = getproxies()
@@ -425,7 +425,7 @@ def can_connect(address: str, seconds: float = SECONDS) -> bool:
 
     def connect() -> None:
         try:
-            with socket.create_connection((parts.hostname or "", port), timeout=seconds):
+            with socket.create_connection((parts.hostname or "", port), timeout=SECONDS):
                 opened.append(True)
         except OSError:
             pass
@@ -433,5 +433,5 @@ def can_connect(address: str, seconds: float = SECONDS) -> bool:
     # looking up a name has no time limit of its own
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(SECONDS)
     return bool(opened)

@@ -324,13 +324,13 @@ def _words(schema: Any) -> str:
     return WORDS[schema]
 
 
-def shortened(value: Any, length: int = 60) -> str:
+def shortened(value: Any) -> str:
     """A value as text of one line, cut where it is long."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # Python prints no numbers of more than 4300 digits
         text = f"a very long {type(value).__name__}"
-    return text if len(text) <= length else f"{text[: length - 4]} ..."
+    return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
 def sha256_of_json(content: Any) -> str:

@@ -86,7 +86,6 @@ def multilabel_metrics(
     top_k: int | None = 3,
     class_names: Sequence[str] | None = None,
     definition: Definition = "area",
-    top_k_above_threshold: bool = False,
 ) -> dict:
     """All metrics of a prediction: mAP; precision, recall, F1 at a threshold and of the top k.
 
@@ -102,8 +101,6 @@ def multilabel_metrics(
             aside, ties in class order. None leaves these metrics out.
         class_names: K names for `excluded_classes`; without them it holds indices.
         definition: of average precision.
-        top_k_above_threshold: a label of the top k must also reach the threshold. So does the
-            code of Chen et al., CVPR 2019; papers before it take the k labels as they are.
 
     Returns:
         dict of plain types, ready for JSON: mAP, ap_per_class (K floats, None without positives),
@@ -128,10 +125,9 @@ def multilabel_metrics(
         raise InputError("No class has a positive label: there is nothing to measure.")
     ap = average_precision(targets, probabilities, definition)
     excluded = np.flatnonzero(n_positives == 0).tolist()
-    above = probabilities >= threshold
     metrics = {
         "mAP": float(np.nanmean(ap)),
-        **_precision_recall(targets, above),
+        **_precision_recall(targets, probabilities >= threshold),
         "ap_per_class": [None if np.isnan(value) else value for value in ap.tolist()],
         "n_positives": n_positives.tolist(),
         "n_images": n_images,
@@ -140,10 +136,7 @@ def multilabel_metrics(
         "threshold": threshold.tolist(),
     }
     if top_k is not None:
-        predicted = _top_k(targets, probabilities, top_k)
-        if top_k_above_threshold:
-            predicted &= above
-        top = _precision_recall(targets, predicted)
+        top = _precision_recall(targets, _top_k(targets, probabilities, top_k))
         metrics.update({f"top{top_k}_{name}": value for name, value in top.items()})
     return metrics
 

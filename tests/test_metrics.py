@@ -144,11 +144,6 @@ def test_hand_worked_top_k():
     assert metrics["top1_OF1"] == pytest.approx(0.8)
 
 
-def test_top_k_above_threshold_drops_labels_below_it():
-    metrics = multilabel_metrics(TARGETS, PROBABILITIES, top_k=1, top_k_above_threshold=True)
-    assert metrics["top1_OR"] == pytest.approx(3 / 6)  # class 3 of the last image has 0.4
-
-
 def test_top_k_does_not_spend_a_place_on_an_unknown_label():
     metrics = multilabel_metrics([[-1, 1, 0]], [[0.9, 0.5, 0.1]], top_k=1)
     assert metrics["top1_OP"] == metrics["top1_OR"] == 1.0

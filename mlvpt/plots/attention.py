@@ -172,11 +172,11 @@ def _panels(image: Image.Image, n_rows: int, n_columns: int) -> tuple[Figure, np
     return figure, axes.ravel()
 
 
-def _names(text: str, names: Sequence[str], classes: Sequence[int], most: int = 18) -> str:
-    """The text and the names of a group, as many as fit above a map."""
+def _names(text: str, names: Sequence[str], classes: Sequence[int]) -> str:
+    """The text and the names of a group, as many as fit above a map, 18 letters."""
     for done, k in enumerate(classes):
         longer = text + (", " if done else "") + names[k]
-        if done and len(longer) > most:
+        if done and len(longer) > 18:
             return f"{text} +{len(classes) - done}"
         text = longer
     return text

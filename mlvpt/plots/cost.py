@@ -9,9 +9,7 @@ from mlvpt.errors import InputError
 from mlvpt.plots.style import MARKERS, axes, line_colors, style
 
 
-def accuracy_against_cost(
-    lines: Sequence[Mapping[str, Any]], names: Mapping[str, str], ax: Axes | None = None
-) -> Axes:
+def accuracy_against_cost(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Axes:
     """A point per method and number of prompted blocks; seconds are logarithmic.
 
     The number beside a point says in how many of the last blocks the method has prompts. Points of
@@ -22,7 +20,6 @@ def accuracy_against_cost(
         lines: of `summarise`, with test_mAP and seconds: the variant is a method, or "method, n"
             with prompts in the last n blocks ("deep": in all).
         names: what to call a method; others keep their name.
-        ax: where to draw; a new figure if None.
 
     Returns:
         The Axes; y is in percent.
@@ -39,7 +36,7 @@ def accuracy_against_cost(
     for line in sorted(lines, key=lambda line: line["seconds"]):
         methods.setdefault(line["variant"].split(", ")[0], []).append(line)
     with style():
-        ax = axes(4.3, 5.2, ax)
+        ax = axes(4.3, 5.2)
         ax.set_xscale("log")
         colors = line_colors(list(methods))
         for number, (method, points) in enumerate(methods.items()):

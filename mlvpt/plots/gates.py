@@ -13,9 +13,7 @@ from mlvpt.plots.groups import mark_groups, names_of
 from mlvpt.plots.style import SEQUENTIAL, axes, style
 
 
-def gate_heatmap(
-    gates: ArrayLike, groups: LabelGroups, view: str = "co", ax: Axes | None = None
-) -> Axes:
+def gate_heatmap(gates: ArrayLike, groups: LabelGroups, view: str = "co") -> Axes:
     """Gate weights, classes in rows ordered by group, experts in columns.
 
     Expert 0 of one group and expert 0 of another are different prompts: compare within the white
@@ -48,7 +46,7 @@ def gate_heatmap(
     n_classes, n_experts = gates.shape
     with style():
         height = np.interp(n_classes, [10, 20, 80], [3.6, 5.2, 14.0])
-        ax = axes(2.4 + 0.7 * n_experts, height, ax)
+        ax = axes(2.4 + 0.7 * n_experts, height)
         sns.heatmap(
             gates[order],
             cmap=SEQUENTIAL,

@@ -17,6 +17,7 @@ from mlvpt.plots.attention import view_of
 from mlvpt.plots.style import RED, style
 
 WIDTH, HEIGHT = 60, 93  # units of the drawing, which is high and narrow, as a phone is
+EXPERTS, SHOWN = 2, 5  # prompt tokens drawn for each group, bars
 PATCH_COLOR, BOX_COLOR, BAR_COLOR = "#D9D9D9", "#F3F3F3", "#4D4D4D"
 
 
@@ -26,8 +27,6 @@ def method_map(
     groups: LabelGroups,
     probabilities: ArrayLike,
     present: Sequence[int] = (),
-    experts_per_group: int = 2,
-    n_shown: int = 5,
 ) -> Figure:
     """The diagram of ML-VPT, drawn from the counts, groups and probabilities of a trained model.
 
@@ -39,9 +38,8 @@ def method_map(
         counts: (K, K) co-occurrence counts that the groups were made from.
         groups: with class names.
         probabilities: (K,) of the image, in [0, 1].
-        present: classes that the image shows. Each has a bar; the others are marked as not there.
-        experts_per_group: E, prompt tokens drawn for each group.
-        n_shown: bars drawn: the classes present, then the most probable others.
+        present: classes that the image shows. Each has a bar; then come the most
+            probable others, up to 5 bars, marked as not there.
     """
     with style():
         figure = plt.figure(figsize=(5, 5 * HEIGHT / WIDTH))
@@ -49,19 +47,13 @@ def method_map(
         ax.set(xlim=(0, WIDTH), ylim=(0, HEIGHT), aspect="equal")
         ax.set_axis_off()
         _labels_to_groups(ax, counts, groups)
-        _image_to_tokens(ax, image, groups, experts_per_group)
+        _image_to_tokens(ax, image, groups)
         probabilities, present = np.asarray(probabilities), [int(k) for k in present]
-        shown = _shown(probabilities, present, n_shown)
-        _tokens_to_labels(ax, groups, experts_per_group, probabilities, shown, present)
+        order = np.argsort(-probabilities, kind="stable").tolist()
+        chosen = sorted(order, key=lambda k: k not in present)[: max(SHOWN, len(present))]
+        shown = [k for k in order if k in chosen]
+        _tokens_to_labels(ax, groups, probabilities, shown, present)
     return figure
-
-
-def _shown(probabilities: np.ndarray, present: Sequence[int], n_shown: int) -> list[int]:
-    """The classes present and the most probable others, most probable first."""
-    order = np.argsort(-probabilities, kind="stable").tolist()
-    others = [k for k in order if k not in present]
-    chosen = {*present, *others[: max(n_shown - len(present), 0)]}
-    return [k for k in order if k in chosen]
 
 
 def _labels_to_groups(ax: Axes, counts: ArrayLike, groups: LabelGroups) -> None:
@@ -88,7 +80,7 @@ def _labels_to_groups(ax: Axes, counts: ArrayLike, groups: LabelGroups) -> None:
             _text(ax, left + (step - 0.7) / 2, bottom + 2.9, text, color=ink, fontsize=9.5)
 
 
-def _image_to_tokens(ax: Axes, image: ArrayLike, groups: LabelGroups, n_experts: int) -> None:
+def _image_to_tokens(ax: Axes, image: ArrayLike, groups: LabelGroups) -> None:
     _heading(ax, 1, 60, "2  Prompt a frozen Vision Transformer")
     inset = _inset(ax, (1, 41, 15, 15), np.asarray(image), None)
     height, width = np.asarray(image).shape[:2]
@@ -104,7 +96,7 @@ def _image_to_tokens(ax: Axes, image: ArrayLike, groups: LabelGroups, n_experts:
         x = 25
         for view in ("co", "dc"):
             for color in _shades(groups, view):
-                for _ in range(n_experts):
+                for _ in range(EXPERTS):
                     ax.add_patch(plt.Rectangle((x, bottom), 0.85, 2.4, color=color, lw=0))
                     x += 1.05
                 x += 0.2
@@ -122,17 +114,16 @@ def _image_to_tokens(ax: Axes, image: ArrayLike, groups: LabelGroups, n_experts:
 def _tokens_to_labels(
     ax: Axes,
     groups: LabelGroups,
-    n_experts: int,
     probabilities: np.ndarray,
     shown: Sequence[int],
     present: Sequence[int],
 ) -> None:
     _heading(ax, 1, 32, "3  Mix the experts of each class's group")
     _arrow(ax, (36, 37), (36, 34.2))
-    name, end = groups.class_names[shown[0]], 2 + 2.1 * n_experts
+    name, end = groups.class_names[shown[0]], 2 + 2.1 * EXPERTS
     for view, middle, partition in (("co", 22.5, groups.co), ("dc", 11, groups.dc)):
         color = _shades(groups, view)[partition[shown[0]]]
-        for x in 2 + 2.1 * np.arange(n_experts):
+        for x in 2 + 2.1 * np.arange(EXPERTS):
             ax.add_patch(plt.Rectangle((x, middle - 1.9), 1.5, 3.8, color=color))
         _text(ax, 1.6, middle + 4, f"{view.upper()} experts for “{name}”", ha="left", fontsize=9.5)
         _arrow(ax, (end + 0.2, middle), (end + 3, middle))

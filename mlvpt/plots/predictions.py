@@ -75,5 +75,5 @@ def _bars(ax: Axes, labels: Mapping[str, float]) -> None:
         ax.set_yticks([])
 
 
-def _shorten(text: str, most: int = 26) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _shorten(text: str) -> str:
+    return text if len(text) <= 26 else text[:25] + "…"

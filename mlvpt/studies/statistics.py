@@ -71,10 +71,7 @@ def _sign_flip(differences: np.ndarray) -> float:
 
 
 def unpaired_difference(
-    rows: Sequence[dict[str, Any]],
-    variant: str,
-    base: str,
-    measure: str = "test_mAP",
+    rows: Sequence[dict[str, Any]], variant: str, base: str
 ) -> dict[str, Any] | None:
     """How far a variant of few runs, even a single one, is from its base.
 
@@ -82,10 +79,9 @@ def unpaired_difference(
     be about the same for all: give the variants of one method, not several methods.
 
     Args:
-        rows: runs: "variant", "seed" and the measure; of two runs of one variant and seed the later
-            counts.
+        rows: runs: "variant", "seed" and "test_mAP", a fraction; of two runs of one variant and
+            seed the later counts.
         variant, base: which are compared.
-        measure: key of the rows, a fraction.
 
     Returns:
         {n: runs of the variant, difference of the means, interval [low, high] (95%, of the t
@@ -100,7 +96,7 @@ def unpaired_difference(
     """
     values: dict[str, dict[int, float]] = {}
     for row in rows:
-        values.setdefault(row["variant"], {})[row["seed"]] = row[measure]
+        values.setdefault(row["variant"], {})[row["seed"]] = row["test_mAP"]
     if variant not in values or base not in values:
         return None
     runs = {name: np.array(list(found.values())) for name, found in values.items()}

@@ -155,9 +155,9 @@ def with_tables(text: str) -> str:
     return text
 
 
-def first_picture(book: str | Path = "book") -> bytes:
+def first_picture() -> bytes:
     """The PNG that the book's first page draws of the painted-over scenes."""
-    page = json.loads((Path(book) / "intro.ipynb").read_text(encoding="utf-8"))
+    page = json.loads(Path("book/intro.ipynb").read_text(encoding="utf-8"))
     (cell,) = (cell for cell in page["cells"] if cell["id"] == "cell-10-picture")
     (image,) = (out["data"]["image/png"] for out in cell["outputs"])
     return base64.b64decode("".join(image))

@@ -96,11 +96,11 @@ def test_method_map_shows_the_groups_and_the_most_probable_classes():
     counts = cooccurrence_counts(scenes.targets)
     groups = group_labels(counts=counts, n_groups=4, class_names=scenes.class_names)
     probabilities = np.linspace(0.05, 0.95, 10)
-    figure = method_map(scenes.load_image(0), counts, groups, probabilities, n_shown=3)
+    figure = method_map(scenes.load_image(0), counts, groups, probabilities)
     written = texts(figure.axes[0])
     for members in groups.co_members:
         assert " ".join(scenes.class_names[k] for k in members) in written
-    assert [text for text in written if text.endswith("%")] == ["95%", "85%", "75%"]
+    assert [text for text in written if text.endswith("%")] == ["95%", "85%", "75%", "65%", "55%"]
 
 
 def test_method_map_marks_what_is_reported_and_not_there():
@@ -112,8 +112,7 @@ def test_method_map_marks_what_is_reported_and_not_there():
         groups,
         np.linspace(0.05, 0.95, 10),
         present=[0, 1],
-        n_shown=3,
     )
     written = texts(figure.axes[0])
-    assert [text for text in written if text.endswith("%")] == ["95%", "15%", "5%"]
-    assert written.count("not there") == 1
+    assert [text for text in written if text.endswith("%")] == ["95%", "85%", "75%", "15%", "5%"]
+    assert written.count("not there") == 3

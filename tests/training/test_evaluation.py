@@ -147,16 +147,16 @@ def test_every_metric_of_the_issue_is_there(scored):
 
 def test_tuned_thresholds_do_not_lower_f1_on_their_own_images(scored):
     thresholds = tuned_thresholds(*scored)
-    found = evaluate(*scored, ["a", "b", "c"], thresholds, n_resamples=0)
+    found = evaluate(*scored, ["a", "b", "c"], thresholds)
     assert found["at_tuned"]["macro_F1"] >= found["at_0.5"]["macro_F1"]
 
 
 def test_skipped_images_are_left_out_and_counted(scored):
     targets, probabilities = scored
-    expected = evaluate(targets[1:], probabilities[1:], ["a", "b", "c"], n_resamples=0)
+    expected = evaluate(targets[1:], probabilities[1:], ["a", "b", "c"])
     probabilities = probabilities.copy()
     probabilities[0] = np.nan
-    found = evaluate(targets, probabilities, ["a", "b", "c"], n_resamples=0)
+    found = evaluate(targets, probabilities, ["a", "b", "c"])
     assert found["n_skipped"] == 1
     assert found | {"n_skipped": 0} == expected
 
@@ -165,7 +165,7 @@ def test_class_without_positives_is_excluded_and_named(scored):
     targets, probabilities = scored
     targets = targets.copy()
     targets[:, 1] = 0
-    found = evaluate(targets, probabilities, ["a", "b", "c"], n_resamples=0)
+    found = evaluate(targets, probabilities, ["a", "b", "c"])
     assert found["excluded_classes"] == ["b"]
     assert found["per_class"]["b"] == {"AP": None, "positives": 0}
     assert mean_ap(targets, probabilities) == found["mAP"]
