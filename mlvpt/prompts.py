@@ -13,7 +13,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mlvpt.backbones import (
     Backbone,
@@ -90,7 +89,6 @@ class PromptedViT(nn.Module):
         self.backbone = backbone.requires_grad_(False).eval()
         self.depth, self.isolate_prompts, self.read = depth, isolate_prompts, read
         self.norm_output = reads_after_norm(backbone) if norm_output is None else norm_output
-        self.grad_checkpointing = False
         self.embed_dim, self.n_prompts = backbone.embed_dim, n_prompts
         self.first = 0 if depth == "shallow" else len(backbone.blocks) - n_layers
         if n_prompts == 0:  # nothing before the last block depends on what is trained
@@ -118,10 +116,6 @@ class PromptedViT(nn.Module):
         self.backbone.eval()
         return self
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass: less memory, about a third more time."""
-        self.grad_checkpointing = enable
-
     def forward(self, images: Tensor) -> Tensor:
         """Read the prompted transformer, in prefix form where the blocks allow it.
 
@@ -141,9 +135,9 @@ class PromptedViT(nn.Module):
         *inputs, (prompts, extra) = self.block_inputs()[-len(blocks) - 1 :]
         *turns, turn = self._rotations(self.backbone.num_prefix_tokens)
         for block, block_inputs, rotation in zip(blocks, inputs, turns, strict=True):
-            x = self._run(image_block, block, x, *block_inputs, rotation)
+            x = image_block(block, x, *block_inputs, rotation)
         rows = self._image_rows
-        x = self._run(last_block, last, x, prompts, extra, turn, rows, self.isolate_prompts)
+        x = last_block(last, x, prompts, extra, turn, rows, self.isolate_prompts)
         return self._read_out(x)
 
     def lower(self, images: Tensor) -> Tensor:
@@ -196,7 +190,7 @@ class PromptedViT(nn.Module):
             if i < len(self.prompts):  # shallow prompts enter once and are then carried along
                 prompts = self.prompts[i].to(x.dtype).expand(len(x), -1, -1)  # (B, P, D)
                 x = torch.cat([x[:, :first], prompts, x[:, x.shape[1] - n_patches :]], dim=1)
-            x = self._run(timm_block, block, x, mask, turns[i])  # (B, T + P, D)
+            x = timm_block(block, x, mask, turns[i])  # (B, T + P, D)
         if self.read == "prompts":
             x = x[:, first : first + n_prompts]
         else:
@@ -275,7 +269,7 @@ class PromptedViT(nn.Module):
         # timm's blocks leave the first tokens alone, whichever they are; prompts make more of them
         *turns, _ = rotations(self.backbone, self.n_prompts)
         for block, rotation in zip(blocks, turns, strict=True):
-            x = self._run(timm_block, block, x, mask, rotation)
+            x = timm_block(block, x, mask, rotation)
         if self._image_rows is None:
             rows = slice(0, self.n_prompts)
         else:
@@ -306,12 +300,6 @@ class PromptedViT(nn.Module):
         prompts = slice(first, first + n_prompts)
         allowed[prompts, prompts] = torch.eye(n_prompts, dtype=torch.bool, device=device)
         return allowed
-
-    def _run(self, function, *arguments):
-        """Call a block, with its inner tensors recomputed in the backward pass if asked for."""
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(function, *arguments, use_reentrant=False)
-        return function(*arguments)
 
     def _read_out(self, x: Tensor) -> Tensor:
         """The final norm, which timm keeps in `fc_norm` for models that average their patches."""

@@ -374,30 +374,6 @@ def test_a_projection_that_peft_put_in_runs_the_plain_form():
     assert not torch.allclose(model(images), before, atol=1e-2)
 
 
-def test_checkpointing_keeps_less_in_the_plain_form_too():
-    vit = tiny_vit(block_fn=ParallelScalingBlock)
-    kept = []
-    for enabled in (False, True):
-        model, sizes = PromptedViT(vit, 3), []
-        model.set_grad_checkpointing(enabled)
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
-        ):
-            model(images_for(vit))
-        kept.append(sum(sizes))
-    assert kept[1] < kept[0] / 2
-
-
-def test_gradient_checkpointing_changes_no_number():
-    vit = tiny_vit()
-    model = PromptedViT(vit, 4)
-    (tokens, grad), _ = both_forms(model, images_for(vit))
-    model.set_grad_checkpointing()
-    (again, grad_again), _ = both_forms(model, images_for(vit))
-    torch.testing.assert_close(tokens, again, rtol=0, atol=0)
-    torch.testing.assert_close(grad, grad_again)
-
-
 def test_the_prefix_form_compiles_as_one_graph():
     vit = tiny_vit(depth=2)
     model = PromptedViT(vit, 4)

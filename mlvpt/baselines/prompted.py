@@ -94,15 +94,12 @@ class GatedPromptedViT(AttentionPromptedViT):
         for block, gate, temperature, rotation in zip(
             blocks, self.gate.sigmoid(), temperatures[:-1], turns, strict=True
         ):
-            every = slice(0, None)
-            new = self._run(
-                _tempered_block, block, x, every, temperature, rotation
-            )  # (B, P + T, D)
+            new = _tempered_block(block, x, slice(None), temperature, rotation)  # (B, P + T, D)
             prompts = torch.lerp(x[:, :n], new[:, :n], gate.to(x.dtype))
             x = torch.cat([prompts, new[:, n:]], dim=1)
         start, stop = self._image_rows.start, self._image_rows.stop
         read = slice(n + start, None if stop is None else n + stop)
-        return self._read_out(self._run(_tempered_block, last, x, read, temperatures[-1], turn))
+        return self._read_out(_tempered_block(last, x, read, temperatures[-1], turn))
 
 
 def _tempered_block(
