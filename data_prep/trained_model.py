@@ -18,10 +18,10 @@ from mlvpt.backbones import backbone_hash
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, write_json, write_text
 from mlvpt.inference.trained import CARD, SCHEMA, tensor_hashes
-from mlvpt.studies.grid import key_of, read_rows, settings_of
+from mlvpt.studies.grid import key_of, read_rows
 from mlvpt.training import recipes
 from mlvpt.training.build import load_model
-from mlvpt.training.config import FREE_ON_RESUME
+from mlvpt.training.config import FREE_ON_RESUME, flatten
 from mlvpt.training.folder import RunFolder, read_split
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +126,7 @@ def recorded_row(config: Any, records: Path) -> dict[str, Any]:
     def settings_key(settings: dict[str, Any]) -> str:
         return key_of({**settings, **nowhere}, prune=False)
 
-    wanted = settings_key(settings_of(config))
+    wanted = settings_key(flatten(config))
     for row in read_rows(records):
         if "error" not in row and "config" in row and settings_key(row["config"]) == wanted:
             return row

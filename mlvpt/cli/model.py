@@ -72,8 +72,8 @@ def evaluate(options: Any) -> None:
     part = parts[options.split]
     if list(part.class_names) != list(model.class_names):
         raise InputError(f"the classes of {data.name} are not those that the model was trained on.")
-    inputs = [*run_files(options.run), *_image_files(part), *_given(data.root)]
-    outputs = Outputs([*inputs, *_given(options.pairs)])
+    inputs = (*run_files(options.run), *part.image_paths(), data.root, options.pairs)
+    outputs = Outputs(filter(None, inputs))
     outputs.add(options.json, "--json")
     summary = Path(options.run) / "summary.json"
     thresholds = run_thresholds(options.run, model.class_names) if summary.is_file() else None
@@ -117,16 +117,6 @@ def _pairs(options: Any, config: Any, splits: Any) -> Pairs | None:
     chosen_on = ("train", "val")  # pairs of the run's own model would be measured where it chose
     own = splits.val.targets if known and options.split not in chosen_on else None
     return pairs_of_run(options.run, names, own)
-
-
-def _image_files(dataset: Any) -> list[Path]:
-    """The image files of a data set that has some."""
-    paths = (dataset.image_path(index) for index in range(len(dataset)))
-    return [path for path in paths if path is not None]
-
-
-def _given(path: str | None) -> list[Path]:
-    return [] if path is None else [Path(path)]
 
 
 def predict(options: Any) -> int:

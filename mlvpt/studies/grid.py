@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlvpt.errors import InputError, Stopped
+from mlvpt.files import write_text
 from mlvpt.training.checkpoint import run_lock
 from mlvpt.training.config import EXECUTION, RENAMED, TrainConfig, flatten
 from mlvpt.training.record import make_record
@@ -55,12 +56,7 @@ class Job:
     @property
     def key(self) -> str:
         """Hash of every setting; see `key_of`."""
-        return key_of(settings_of(self.config), self.prune)
-
-
-def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """Every setting by its dotted name, as JSON gives it back."""
-    return json.loads(json.dumps(flatten(config)))
+        return key_of(flatten(self.config), self.prune)
 
 
 def key_of(settings: dict[str, Any], prune: bool) -> str:
@@ -221,7 +217,7 @@ def _failed(job: Job, reason: str) -> dict[str, Any]:
     """The row of a run that came to nothing."""
     record = make_record(None, seconds=0.0, seed=job.seed)
     del record["results"]
-    return {**_head(job), **record, "error": reason, "config": settings_of(job.config)}
+    return {**_head(job), **record, "error": reason, "config": flatten(job.config)}
 
 
 def _head(job: Job) -> dict[str, Any]:
@@ -267,7 +263,7 @@ def make_run(job: Job) -> dict[str, Any]:
         "trained_parameters": getattr(model, "n_effective", results["trainable_parameters"]),
         "best_epoch": results["best_epoch"],
         **found,
-        "config": settings_of(job.config),
+        "config": flatten(job.config),
     }
 
 
@@ -308,9 +304,6 @@ def _append(path: Path, row: dict[str, Any]) -> None:
 
 def _rewrite(path: Path, rows: dict[str, dict[str, Any]]) -> None:
     """Drop a half-written last line before anything is appended to it."""
-    from mlvpt.files import atomic_path
-
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)

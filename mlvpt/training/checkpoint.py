@@ -21,7 +21,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from mlvpt.errors import InputError
-from mlvpt.files import atomic_path
+from mlvpt.files import write_bytes
 
 LEFTOVERS = ".*.[0-9]*.tmp"  # how files.atomic_path names what is not finished
 
@@ -42,8 +42,7 @@ def save(path: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) ->
     text = json.dumps(state)
     content = to_bytes(tensors, metadata={"state": text, "sha256": _digest(tensors, text)})
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(path, content)
     except OSError as error:
         intact = f"the last good checkpoint {path} is intact"
         kept = intact if path.exists() else "there is none yet"

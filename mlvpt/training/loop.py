@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mlvpt.datasets import DecodedCache, MultiLabelDataset
 from mlvpt.errors import Stopped
-from mlvpt.files import atomic_path
+from mlvpt.files import write_bytes
 from mlvpt.training import checkpoint
 from mlvpt.training.config import TrainConfig, to_dict
 from mlvpt.training.console import StopSignals
@@ -97,7 +97,8 @@ def _lost_connection(error: RuntimeError) -> bool:
     """Whether a collective operation failed because a process is gone."""
     if isinstance(error, torch.distributed.DistError):  # NCCL
         return True
-    # Gloo raises a bare RuntimeError, so that its words are all there is
+    # Gloo raises a bare RuntimeError, from the backward pass, too: its words are all there is. To
+    # take every RuntimeError for it would hide a bug of this process, or a full GPU.
     words = ("gloo", "peer", "Connection reset", "Connection closed")
     return any(word in str(error) for word in words)
 
@@ -251,10 +252,8 @@ def finish(run: Run) -> dict[str, Any]:
     class_names, thresholds = run.splits.val.class_names, None
     if held_out:
         thresholds = tuned_thresholds(run.splits.val.targets, probabilities["val"])
-    with atomic_path(run.folder.probabilities) as temporary:
-        save_file(
-            {name: torch.from_numpy(p).float() for name, p in probabilities.items()}, temporary
-        )
+    found = {name: torch.from_numpy(p).float() for name, p in probabilities.items()}
+    write_bytes(run.folder.probabilities, save(found))
     metrics = {
         name: evaluate(part.targets, probabilities[name], class_names, thresholds)
         for name, part in parts.items()

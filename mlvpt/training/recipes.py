@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlvpt.errors import InputError
-from mlvpt.files import read_json, shortened, write_json
+from mlvpt.files import read_json, shortened
 from mlvpt.training.config import (
     RENAMED,
     SECTIONS,
@@ -20,7 +20,6 @@ from mlvpt.training.config import (
     flatten,
     kinds,
     shown,
-    to_dict,
 )
 
 
@@ -154,11 +153,6 @@ def readable(error: Exception) -> str:
         words, name = "a number" if "float" in found[2] else "a whole number", f"--{name}"
     verb = "choose" if words.startswith("one of") else "expected"
     return f"{name}: {verb} {words}; got {value}"
-
-
-def save(config: TrainConfig, path: str | Path) -> None:
-    """Write a configuration as JSON, whole or not at all."""
-    write_json(path, to_dict(config))
 
 
 def load(path: str | Path) -> TrainConfig:

@@ -18,9 +18,10 @@ from mlvpt import results
 from mlvpt.backbones import create_backbone
 from mlvpt.errors import InputError
 from mlvpt.inference import trained
-from mlvpt.studies.grid import Job, read_rows, settings_of
+from mlvpt.studies.grid import Job, read_rows
 from mlvpt.training import recipes
 from mlvpt.training.build import load_model
+from mlvpt.training.config import flatten
 
 NAME = "voc2007_deit_tiny"
 
@@ -37,7 +38,7 @@ def records(tiny_run, tmp_path):
     config = recipes.load(tiny_run / "config.json")
     found = json.loads((tiny_run / "summary.json").read_text())["results"]
     row = {"key": Job("mlvpt", config).key, "variant": "mlvpt", "seed": 0}
-    row |= {"config": settings_of(config), "thresholds": list(found["thresholds"].values())}
+    row |= {"config": flatten(config), "thresholds": list(found["thresholds"].values())}
     row |= {"test_mAP": round(found["metrics"]["test"]["mAP"], 5), "test_mAP_interval": [0.1, 0.9]}
     path = tmp_path / "results" / NAME / "baselines.jsonl"
     path.parent.mkdir(parents=True)

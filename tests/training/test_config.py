@@ -5,6 +5,7 @@ import pytest
 
 from mlvpt.cli.options import OPTIONS, parse
 from mlvpt.errors import InputError
+from mlvpt.files import write_json
 from mlvpt.training import recipes
 from mlvpt.training.config import (
     DataConfig,
@@ -35,7 +36,7 @@ def test_configuration_survives_json(tmp_path):
         loss=LossConfig(kind="bce"),
         optim=OptimConfig(lr=0.1 + 0.2, precision="bf16"),
     )
-    recipes.save(config, tmp_path / "config.json")
+    write_json(tmp_path / "config.json", to_dict(config))
     assert recipes.load(tmp_path / "config.json") == config
 
 
@@ -86,7 +87,7 @@ def test_root_of_version_0_1_is_read_as_tau_from_files_and_from_the_command_line
     assert parse(["train", "--model.tau", "[2, 3]"], dict.fromkeys(OPTIONS, "")).settings[
         "model.tau"
     ] == [2.0, 3.0]
-    assert "root" not in recipes.to_dict(recipes.load(path))["model"]
+    assert "root" not in to_dict(recipes.load(path))["model"]
 
 
 @pytest.mark.parametrize("tau", [0, [1.0], [1.0, 2.0, 3.0], [1.0, -1.0], float("inf")])

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from tiny_runs import options_of, start_python, tiny_config, tiny_settings
 
 from mlvpt.errors import InputError, Stopped
-from mlvpt.files import atomic_path
+from mlvpt.files import write_bytes
 from mlvpt.training import checkpoint
 from mlvpt.training import loop as training
 from mlvpt.training.build import load_model
@@ -243,15 +243,15 @@ def test_full_disk_ends_the_run_with_a_sentence_and_resumes(
     config = tiny_config(tiny_csv, optim_epochs=3)
     calls = []
 
-    def full_at_fifth(path):
+    def full_at_fifth(path, content):
         if str(path).endswith("last.safetensors"):
             calls.append(1)
             if len(calls) == 4:
                 raise OSError(errno.ENOSPC, "No space left on device")
-        return atomic_path(path)
+        return write_bytes(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "atomic_path", full_at_fifth)
+        patch.setattr(checkpoint, "write_bytes", full_at_fifth)
         with pytest.raises(InputError, match=r"No space left.*is intact"):
             train(config, tmp_path / "run", progress=False)
     train(config, tmp_path / "run", resume=True, progress=False)
