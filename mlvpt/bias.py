@@ -30,7 +30,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -267,8 +267,8 @@ def exclusive_and_cooccur_ap(
         (f"cooccur_{measure}", f"exclusive_{measure}", f"{measure}_difference")
         for measure in ("AP", "AP_matched")
     ]
-    resampled = _bootstrap(resampled_ap, len(targets), n_resamples, seed)
-    found = _compared(pairs, counts, names, points, resampled)
+    resamples = bootstrap_weights(len(targets), n_resamples, seed)
+    found = _compared(pairs, counts, names, points, resampled_ap, resamples)
     if found["cooccur_AP"] is None:
         raise InputError(
             "No pair can be compared: each needs images with both classes, with its class alone "
@@ -354,8 +354,8 @@ def conditional_rates(
         (f"{rate}_with_partner", f"{rate}_without_partner", f"{rate}_difference")
         for rate in ("TPR", "FPR")
     ]
-    resampled = _bootstrap(rates, len(targets), n_resamples, seed)
-    return _compared(pairs, counts, names, points, resampled)
+    resamples = bootstrap_weights(len(targets), n_resamples, seed)
+    return _compared(pairs, counts, names, points, rates, resamples)
 
 
 def claim(
@@ -424,65 +424,56 @@ def _check_pairs(pairs: Sequence[Any], n_classes: int) -> list[Pair]:
     return found
 
 
-def _bootstrap(
-    measure: Callable[[np.ndarray], np.ndarray], n_images: int, n_resamples: int, seed: int
-) -> np.ndarray:
-    """(P, 4, R) values of resamples of the images, of weights (N, r) at a time."""
-    if n_resamples < 0:
-        raise InputError(f"n_resamples must be 0 or more, but is {n_resamples}.")
-    batches = [measure(weights) for weights in bootstrap_weights(n_images, n_resamples, seed)]
-    return np.concatenate(batches or [measure(np.empty((n_images, 0)))], axis=2, dtype=np.float64)
-
-
 def _compared(
     pairs: list[Pair],
     counts: Mapping[str, np.ndarray],
     names: Sequence[tuple[str, str, str]],
     points: np.ndarray,
-    resampled: np.ndarray,
+    measure: Callable[[np.ndarray], np.ndarray],
+    resamples: Iterable[np.ndarray],
 ) -> dict:
-    """M measures, each two values of each pair and their difference: by pair, and in mean.
+    """Two values of each pair and their difference, M times: by pair, and in mean, with intervals.
 
     Args:
         pairs: P pairs.
         counts: {name: (P,) numbers of images}, for the dicts of the pairs.
         names: of the first value, the second and the difference, M times.
         points: (P, 2 M), NaN for a value that does not exist.
-        resampled: (P, 2 M, R). In a resample that lacks one of two values a pair is left out.
+        measure: gives the same of resamples, (P, 2 M, r), from their weights (N, r).
+        resamples: weights, see `metrics.bootstrap_weights`.
 
     Returns:
-        n_pairs, the means over the pairs that have both values, and `pairs`, a dict for each.
+        n_pairs, the means over the pairs that have both values (of a resample, over those that
+        have both in it), and `pairs`, a dict for each.
     """
+    drawn = [measure(weights) for weights in resamples]
+    values = np.concatenate([points[:, :, None], *drawn], axis=2, dtype=np.float64)
     rows = [
         {"label": b, "partner": z, **{name: int(n[p]) for name, n in counts.items()}}
         for p, (b, z) in enumerate(pairs)
     ]
     means: dict[str, Any] = {}
     for number, three in enumerate(names):
-        two = slice(2 * number, 2 * number + 2)
-        point = np.column_stack([points[:, two], -np.diff(points[:, two])])  # (P, 3)
-        drawn = np.concatenate([resampled[:, two], -np.diff(resampled[:, two], axis=1)], axis=1)
-        for row, values, draws in zip(rows, point, drawn, strict=True):
-            row |= _with_intervals(three, values, draws)
-        complete = ~np.isnan(point[:, 2])
-        usable = np.where(np.isnan(drawn[:, 2:]), np.nan, drawn)[complete]  # (pairs, 3, R)
-        counted = (~np.isnan(usable)).sum(axis=0)
-        total = np.nansum(usable, axis=0)
-        mean = np.divide(total, counted, out=np.full(total.shape, np.nan), where=counted > 0)
-        values = point[complete].mean(axis=0) if complete.any() else np.full(3, np.nan)
-        means |= _with_intervals(three, values, mean)
+        first, second = values[:, 2 * number], values[:, 2 * number + 1]
+        found = np.stack([first, second, first - second], axis=1)  # (P, 3, 1 + R)
+        for row, of_pair in zip(rows, found, strict=True):
+            row |= _with_intervals(three, of_pair)
+        both = ~np.isnan(found[:, 2:])  # (P, 1, 1 + R)
+        both &= both[:, :, :1]
+        n_pairs = both.sum(axis=0)
+        total = np.where(both, found, 0.0).sum(axis=0)  # (3, 1 + R)
+        mean = np.divide(total, n_pairs, out=np.full(total.shape, np.nan), where=n_pairs > 0)
+        means |= _with_intervals(three, mean)
     return {"n_pairs": len(pairs), **means, "pairs": rows}
 
 
-def _with_intervals(
-    names: tuple[str, str, str], points: np.ndarray, resampled: np.ndarray
-) -> dict[str, Any]:
-    """{name: value, name_interval: [low, high]} of (3,) values and their (3, R) resamples."""
+def _with_intervals(names: tuple[str, str, str], values: np.ndarray) -> dict[str, Any]:
+    """{name: value, name_interval: [low, high]} of (3, 1 + R): values, then their resamples."""
     result: dict[str, Any] = {}
-    for name, point, drawn in zip(names, points, resampled, strict=True):
+    for name, point, drawn in zip(names, values[:, 0], values[:, 1:], strict=True):
         known = not np.isnan(point)
         result[name] = float(point) if known else None
-        if resampled.shape[1]:
+        if len(drawn):
             usable = known and not np.isnan(drawn).all()
             result[f"{name}_interval"] = list(percentile_interval(drawn)) if usable else None
     return result

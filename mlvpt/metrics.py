@@ -285,6 +285,8 @@ def bootstrap_weights(n_images: int, n_resamples: int, seed: int) -> Iterator[np
 
     The resamples are the same for any size of a batch.
     """
+    if n_resamples < 0:
+        raise InputError(f"n_resamples must be 0 or more, but is {n_resamples}.")
     rng = np.random.default_rng(seed)
     batch = max(1, BOOTSTRAP_ENTRIES // n_images)
     chance = np.full(n_images, 1 / n_images)
