@@ -37,27 +37,12 @@ TITLES = {
 }
 
 
-def results_table(lines: Sequence[dict[str, Any]]) -> str:
-    """Lines of `summarise` as an aligned table in percent.
+def results_frame(lines: Sequence[dict[str, Any]]) -> pandas.DataFrame:
+    """Lines of `summarise` as a table of text, in percent, with the variants as its index.
 
     Differences from the base (Δ) are followed by the p value of the paired t-test, which one seed
     does not have.
     """
-    return layout(_results(lines))
-
-
-def results_frame(lines: Sequence[dict[str, Any]]) -> pandas.DataFrame:
-    """The table of `results_table` as a pandas DataFrame of text, for a notebook.
-
-    The index has the variants; the columns are those of `results_table`.
-    """
-    head, *rows = _results(lines)
-    frame = pandas.DataFrame(rows, columns=head).set_index(head[0])
-    return frame.rename_axis(None)
-
-
-def _results(lines: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Head and lines of `results_table`."""
     measures = {"val": "val_mAP", "test": "test_mAP", "shifted": "test_shifted_mAP", "drop": "drop"}
     columns = {n: key for n, key in measures.items() if any(key in line for line in lines)}
     compared = {
@@ -65,14 +50,13 @@ def _results(lines: Sequence[dict[str, Any]]) -> list[list[str]]:
         for name, key in columns.items()
         if name != "val" and any(f"{key}_vs_base" in line for line in lines)
     }
-    head = ["variant", "seeds", "trained", *columns, *(f"Δ {name} (p)" for name in compared)]
-    table = [[*head, "time"]]
+    rows = {}
     for line in lines:
-        cells = [line["variant"], str(line["n"]), f"{line['trained_parameters']:,.0f}"]
-        cells += [percent(line, key) for key in columns.values()]
-        cells += [_difference(line.get(key)) for key in compared.values()]
-        table.append([*cells, f"{line['seconds']:.0f} s"])
-    return table
+        cells = {"seeds": str(line["n"]), "trained": f"{line['trained_parameters']:,.0f}"}
+        cells |= {name: percent(line, key) for name, key in columns.items()}
+        cells |= {f"Δ {name} (p)": _difference(line.get(key)) for name, key in compared.items()}
+        rows[line["variant"]] = {**cells, "time": f"{line['seconds']:.0f} s"}
+    return pandas.DataFrame.from_dict(rows, orient="index")
 
 
 def study_table(rows: Sequence[dict[str, Any]], base: str | None = None) -> str:
@@ -85,7 +69,7 @@ def study_table(rows: Sequence[dict[str, Any]], base: str | None = None) -> str:
     done = [row for row in rows if "error" not in row]
     if base not in {row["variant"] for row in done}:
         base = None
-    text = results_table(summarise(done, base)) if done else "no run succeeded"
+    text = results_frame(summarise(done, base)).to_string() if done else "no run succeeded"
     failed = [
         f"failed: {row['variant']}, seed {row['seed']}: {row['error']}"
         for row in rows

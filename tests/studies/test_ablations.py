@@ -43,7 +43,7 @@ from mlvpt.studies.grid import Job, make_run, read_rows, run_grid
 from mlvpt.studies.measures import look_alike_confusion
 from mlvpt.studies.pairs import reference_pairs
 from mlvpt.studies.statistics import mean_std, paired_test, summarise
-from mlvpt.studies.tables import results_table
+from mlvpt.studies.tables import results_frame
 from mlvpt.studies.variants import ablation_variants
 from mlvpt.training import recipes
 from mlvpt.training.config import TrainConfig
@@ -552,7 +552,7 @@ def test_table_prints_percent_with_spread_and_difference():
         for v, values in (("base", (0.50, 0.52)), ("new", (0.60, 0.63)))
         for s, x in enumerate(values)
     ]
-    table = results_table(summarise(rows, "base"))
+    table = results_frame(summarise(rows, "base")).to_string()
     assert "51.0 ± 1.4" in table
     assert "+10.5" in table
     assert "3,000" in table
@@ -563,7 +563,7 @@ def test_table_prints_no_p_value_of_a_single_seed():
         {"variant": v, "seed": 0, "test_mAP": x, "trained_parameters": 3000, "seconds": 2.0}
         for v, x in (("base", 0.50), ("new", 0.62))
     ]
-    *_, line = results_table(summarise(rows, "base")).splitlines()
+    *_, line = results_frame(summarise(rows, "base")).to_string().splitlines()
     assert line.split() == ["new", "1", "3,000", "62.0", "+12.0", "2", "s"]
 
 
