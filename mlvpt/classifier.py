@@ -9,42 +9,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub import ModelHubMixin
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mlvpt.backbones import Origin, backbone_hash, cache_alone_without_network
-from mlvpt.errors import InputError, first_line
-from mlvpt.files import Outputs, read_json, sha256_of_file, sha256_of_json, write_bytes, write_json
+from mlvpt.backbones import Origin, backbone_hash
+from mlvpt.errors import InputError
 from mlvpt.images import ImageError, eval_transform, normalize, read_picture
 from mlvpt.labels import LabelGroups, check_class_names
 from mlvpt.prompts import PromptedViT
+from mlvpt.saved_model import CONFIG, FORMAT, WEIGHTS, read_model, write_model
 
-WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
 BATCH = 32  # pictures that are computed together
 DIVERGED = (
     "the model gives NaN: its weights have diverged or are damaged; train it again with a lower "
     "learning rate, or load other weights."
 )
-CHECKSUM = "config_sha256"  # in the header of the weights
-SCHEMA = {
-    "format": int,
-    "method": str,
-    "backbone": (str, None),  # None: a built module
-    "backbone_source": str,
-    "image_size": [int],
-    "mean": [float],
-    "std": [float],
-    "class_names": [str],
-    "groups": (None, {"n_groups": int, "co": [int], "dc": [int], "class_names?": (None, [str])}),
-    "options": {str: object},
-    "weights_sha256": str,
-    "backbone_sha256": str,
-}
 
 
 @dataclass
@@ -272,18 +255,9 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         `from_pretrained` can refuse another. Only a random backbone is written in full, because
         nothing else could bring it back. (Further keywords come from `push_to_hub`.)
         """
-        folder = Path(folder)
-        outputs = Outputs()
-        outputs.add(folder / WEIGHTS, "the model")
-        outputs.add(folder / CONFIG, "the model", own=_is_model_config)
         state = self.state_dict() if self.backbone_source == "random" else self.trained_state()
-        state = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
         config = {**self.config, "backbone_sha256": backbone_hash(self.vit)}
-        # the configuration has the checksum of the weights, whose header has the configuration's
-        header = {"format": "pt", CHECKSUM: sha256_of_json(config)}
-        write_bytes(folder / WEIGHTS, save(state, metadata=header))
-        weights_sha256 = sha256_of_file(folder / WEIGHTS)
-        write_json(folder / CONFIG, {**config, "weights_sha256": weights_sha256})
+        write_model(Path(folder), state, config)
 
     @classmethod
     def from_pretrained(
@@ -308,18 +282,14 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             InputError: a file is missing, altered or of another model, or the backbone's weights
                 are not those that the model was trained on.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            folder = _download(folder.as_posix(), **download)
-        config = _read_config(folder / CONFIG)
-        weights, name = folder / WEIGHTS, config["method"]
+        folder, config = read_model(folder, **download)
+        name = config["method"]
         if name not in cls.kinds:
             raise InputError(
                 f"{folder} holds a model of the class {name}, which is not defined yet: import "
                 "the module that defines it (mlvpt.model for MLVPT, mlvpt.baselines for the others "
                 "of this package)."
             )
-        _check_weights(weights, config)
         kind = cls.kinds[name]
         if not issubclass(kind, cls):
             raise InputError(f"{folder} holds a {kind.__name__}, not a {cls.__name__}.")
@@ -353,7 +323,7 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
                 f"reads {model.image_size[0]} x {model.image_size[1]}: build it with that size."
             )
         model.backbone_name, model.backbone_source = config["backbone"], source
-        state = load_file(weights)
+        state = load_file(folder / WEIGHTS)
         model.mean, model.std = tuple(config["mean"]), tuple(config["std"])
         if source == "random":
             model.load_trained_state(state, whole=True)
@@ -418,52 +388,3 @@ def _read(chunk: Sequence[Any], index: int, start: int) -> Image.Image:
         raise ImageError(f"picture {start + index}: {error}", error.kind) from error
     except InputError as error:
         raise InputError(f"picture {start + index}: {error}") from error
-
-
-def _is_model_config(path: Path) -> bool:
-    """Whether a config.json is of a model, and not of a run or of something else."""
-    try:
-        _read_config(path)
-    except InputError:
-        return False
-    return True
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """The content of a model's config.json, its checksum not yet compared."""
-    content = read_json(path, "the model's configuration")
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "method" not in content:
-        raise InputError(f"{path} is not the configuration of a model of this package.")
-    return read_json(path, "the model's configuration", SCHEMA)
-
-
-def _check_weights(path: Path, config: dict[str, Any]) -> None:
-    """Refuse weights that are not those of the configuration, or the other way round."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing: save the model again, or restore the file.")
-    if sha256_of_file(path) != config["weights_sha256"]:
-        raise InputError(
-            f"{path} was altered after it was saved (its SHA-256 differs): restore it."
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            known = (file.metadata() or {}).get(CHECKSUM)  # version 0.1 wrote none
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged ({error}): restore it.") from None
-    covered = {key: value for key, value in config.items() if key != "weights_sha256"}
-    if known not in (None, sha256_of_json(covered)):
-        raise InputError(
-            f"{path.with_name(CONFIG)} was altered after it was saved (its SHA-256 differs): "
-            "restore it."
-        )
-
-
-def _download(repository: str, **keywords: Any) -> Path:
-    try:
-        with cache_alone_without_network():
-            return Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG], **keywords))
-    except Exception as error:
-        raise InputError(
-            f"{repository} is neither a folder nor a repository that can be fetched "
-            f"({first_line(error)})."
-        ) from error

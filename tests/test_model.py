@@ -171,11 +171,10 @@ def test_a_configuration_that_is_not_ours_is_refused(tmp_path):
         MLVPT.from_pretrained(tmp_path, backbone=tiny_vit())
 
 
-def test_a_model_whose_class_is_not_defined_yet_names_what_to_import(tmp_path):
+def test_a_model_whose_class_is_not_defined_yet_names_what_to_import(tmp_path, monkeypatch):
     small_model().save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "method": "Mine"}))
-    with pytest.raises(InputError, match="class Mine, which is not defined yet: import the module"):
+    monkeypatch.setattr(MultiLabelClassifier, "kinds", {})
+    with pytest.raises(InputError, match="class MLVPT, which is not defined yet: import the modu"):
         MLVPT.from_pretrained(tmp_path, backbone=tiny_vit())
 
 
@@ -242,7 +241,7 @@ def test_a_repository_that_cannot_be_fetched_is_named(monkeypatch):
     def offline(*arguments, **keywords):
         raise OSError("offline")
 
-    monkeypatch.setattr("mlvpt.classifier.snapshot_download", offline)
+    monkeypatch.setattr("mlvpt.saved_model.snapshot_download", offline)
     with pytest.raises(InputError, match="someone/model is neither a folder nor a repository"):
         MLVPT.from_pretrained("someone/model")
 

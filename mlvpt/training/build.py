@@ -10,7 +10,7 @@ from torch import nn
 
 import mlvpt.baselines
 import mlvpt.model  # noqa: F401  methods are known once their modules are imported
-from mlvpt.classifier import WEIGHTS, MultiLabelClassifier
+from mlvpt.classifier import MultiLabelClassifier
 from mlvpt.datasets.shipped import authors_groups_of
 from mlvpt.errors import InputError
 from mlvpt.files import read_json
@@ -24,6 +24,7 @@ from mlvpt.grouping import (
 )
 from mlvpt.labels import LabelGroups
 from mlvpt.losses import AsymmetricLoss, MLVPTLoss
+from mlvpt.saved_model import WEIGHTS
 from mlvpt.training.config import LossConfig, ModelConfig
 
 
