@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlvpt.backbones import backbone_hash
+from mlvpt.backbones import backbone_hash, tensor_hashes
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, write_json, write_text
-from mlvpt.inference.trained import CARD, SCHEMA, tensor_hashes
+from mlvpt.inference.trained import CARD, SCHEMA
 from mlvpt.studies.grid import key_of, read_rows
 from mlvpt.training import recipes
 from mlvpt.training.build import load_model

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
@@ -293,14 +294,29 @@ def backbone_hash(backbone: nn.Module) -> str:
     Weights that are trained (all of them in full fine-tuning) are left out, and so are position
     embeddings: resampled to another image size, their last bits depend on the machine.
     """
-    trained = {name for name, p in backbone.named_parameters() if p.requires_grad}
     digest = hashlib.sha256()
+    for name, values in _frozen(backbone):
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+        digest.update(_bytes(values))
+    return digest.hexdigest()
+
+
+def tensor_hashes(backbone: nn.Module) -> dict[str, str]:
+    """The first 16 digits of the SHA-256 of each tensor in `backbone_hash`, by its name."""
+    return {
+        name: hashlib.sha256(_bytes(values)).hexdigest()[:16] for name, values in _frozen(backbone)
+    }
+
+
+def _frozen(backbone: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    trained = {name for name, p in backbone.named_parameters() if p.requires_grad}
     for name, tensor in sorted(backbone.state_dict().items()):
         if name != "pos_embed" and name not in trained:
-            values = tensor.detach().cpu().contiguous()
-            digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
-            digest.update(values.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+            yield name, tensor.detach().cpu().contiguous()
+
+
+def _bytes(values: Tensor) -> np.ndarray:
+    return values.reshape(-1).view(torch.uint8).numpy()
 
 
 def _scenes_backbone(pretrained: bool, img_size: int | tuple[int, int] = 48) -> VisionTransformer:

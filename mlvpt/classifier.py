@@ -323,18 +323,15 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
                 f"reads {model.image_size[0]} x {model.image_size[1]}: build it with that size."
             )
         model.backbone_name, model.backbone_source = config["backbone"], source
-        state = load_file(folder / WEIGHTS)
         model.mean, model.std = tuple(config["mean"]), tuple(config["std"])
-        if source == "random":
-            model.load_trained_state(state, whole=True)
-            return model.eval()
-        if not other_backbone and backbone_hash(model.vit) != config["backbone_sha256"]:
+        any_backbone = other_backbone or source == "random"
+        if not any_backbone and backbone_hash(model.vit) != config["backbone_sha256"]:
             raise InputError(
                 f"The backbone's weights are not those that {folder} was trained on (their SHA-256 "
                 "differs). Give the same: backbone_checkpoint=FILE for a weight file, "
                 "backbone=MODULE for a built module."
             )
-        model.load_trained_state(state)
+        model.load_trained_state(load_file(folder / WEIGHTS), whole=source == "random")
         return model.eval()
 
     @classmethod

@@ -6,15 +6,14 @@ card to read. data_prep/trained_model.py makes it of a finished run. The frozen 
 ship: it comes by its name, or from a file.
 """
 
-import hashlib
 import warnings
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from mlvpt.backbones import tensor_hashes
 from mlvpt.classifier import MultiLabelClassifier
 from mlvpt.errors import InputError
 from mlvpt.files import read_json
@@ -109,16 +108,3 @@ def load_trained(
             stacklevel=2,
         )
     return model
-
-
-def tensor_hashes(vit: torch.nn.Module) -> dict[str, str]:
-    """The first 16 digits of the SHA-256 of each tensor of a frozen backbone, by its name.
-
-    Position embeddings are left out, as in `mlvpt.backbones.backbone_hash`.
-    """
-    found = {}
-    for name, tensor in sorted(vit.state_dict().items()):
-        if name != "pos_embed":
-            values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            found[name] = hashlib.sha256(values.numpy()).hexdigest()[:16]
-    return found
