@@ -94,6 +94,29 @@ def last_block(
     return finish_block(block, x, y, attend(_share(q, x), k, v, mask))
 
 
+def block_rows(
+    block: nn.Module,
+    x: Tensor,
+    rows: slice,
+    rotation: Tensor | None,
+    mask: Tensor | None = None,
+    temperature: Tensor | None = None,
+) -> Tensor:
+    """A block for these rows of the tokens x, which look at all of them.
+
+    Args:
+        rotation: of all tokens, see `project_heads`.
+        mask: (N, N) True where attention is allowed.
+        temperature: what attention scores are divided by.
+    """
+    y = normed(block, x)
+    k, v = project_heads(block.attn, y, "kv", rotation)
+    x, y, rotation = x[:, rows], y[:, rows], None if rotation is None else rotation[..., rows, :]
+    (q,) = project_heads(block.attn, y, "q", rotation)
+    q = q if temperature is None else q / temperature
+    return finish_block(block, x, y, attend(q, k, v, None if mask is None else mask[rows]))
+
+
 def keys_and_values(
     block: nn.Module,
     y: Tensor,

@@ -24,8 +24,7 @@ from mlvpt.backbones import (
 )
 from mlvpt.errors import InputError
 from mlvpt.prefix import (
-    attend,
-    finish_block,
+    block_rows,
     hand_equals_autograd,
     has_prefix_form,
     image_block,
@@ -270,18 +269,16 @@ class PromptedViT(nn.Module):
         *turns, _ = rotations(self.backbone, self.n_prompts)
         for block, rotation in zip(blocks, turns, strict=True):
             x = timm_block(block, x, mask, rotation)
-        if self._image_rows is None:
-            rows = slice(0, self.n_prompts)
-        else:
-            start, stop = self._image_rows.start, self._image_rows.stop
-            rows = slice(self.n_prompts + start, None if stop is None else self.n_prompts + stop)
         *_, turn = rotations(self.backbone, self.n_prompts + self.backbone.num_prefix_tokens)
-        y = normed(last, x)
-        k, v = project_heads(last.attn, y, "kv", turn)
-        turn = None if turn is None else turn[..., rows, :]
-        (q,) = project_heads(last.attn, y[:, rows], "q", turn)
-        attended = attend(q, k, v, None if mask is None else mask[rows])
-        return self._read_out(finish_block(last, x[:, rows], y[:, rows], attended))
+        return self._read_out(block_rows(last, x, self._rows, turn, mask))
+
+    @property
+    def _rows(self) -> slice:
+        """What is read out of prompts and image tokens that stand in this order."""
+        n, image = self.n_prompts, self._image_rows
+        if image is None:
+            return slice(0, n)
+        return slice(n + image.start, None if image.stop is None else n + image.stop)
 
     @property
     def _image_rows(self) -> slice | None:

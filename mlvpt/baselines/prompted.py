@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlvpt.backbones import Backbone, project_heads, rotations
+from mlvpt.backbones import Backbone, rotations
 from mlvpt.baselines.pooled import AttentionPromptedViT, FrozenPooledClassifier
-from mlvpt.prefix import attend, finish_block, normed
+from mlvpt.prefix import block_rows
 from mlvpt.prompts import PromptedViT
 
 
@@ -94,23 +94,10 @@ class GatedPromptedViT(AttentionPromptedViT):
         for block, gate, temperature, rotation in zip(
             blocks, self.gate.sigmoid(), temperatures[:-1], turns, strict=True
         ):
-            new = _tempered_block(block, x, slice(None), temperature, rotation)  # (B, P + T, D)
+            new = block_rows(block, x, slice(None), rotation, temperature=temperature)
             prompts = torch.lerp(x[:, :n], new[:, :n], gate.to(x.dtype))
             x = torch.cat([prompts, new[:, n:]], dim=1)
-        start, stop = self._image_rows.start, self._image_rows.stop
-        read = slice(n + start, None if stop is None else n + stop)
-        return self._read_out(_tempered_block(last, x, read, temperatures[-1], turn))
-
-
-def _tempered_block(
-    block: nn.Module, x: Tensor, rows: slice, temperature: Tensor, rotation: Tensor | None
-) -> Tensor:
-    """A block for these rows of the tokens x, with attention scores divided by the temperature."""
-    y = normed(block, x)
-    k, v = project_heads(block.attn, y, "kv", rotation)
-    x, y, rotation = x[:, rows], y[:, rows], None if rotation is None else rotation[..., rows, :]
-    (q,) = project_heads(block.attn, y, "q", rotation)
-    return finish_block(block, x, y, attend(q / temperature, k, v))
+        return self._read_out(block_rows(last, x, self._rows, turn, temperature=temperatures[-1]))
 
 
 class GateVPT(FrozenPooledClassifier, methods=("gate_vpt",)):
