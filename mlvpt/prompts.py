@@ -78,7 +78,8 @@ class PromptedViT(nn.Module):
         super().__init__()
         check_promptable(backbone)
         n_layers = _n_layers(depth, len(backbone.blocks))
-        _check_option("read", read, ("prompts", "class", "patches"))
+        if read not in ("prompts", "class", "patches"):
+            raise InputError(f"read is {read!r}: choose one of prompts, class, patches.")
         if n_prompts < 0 or (read == "prompts" and n_prompts == 0):
             raise InputError(f"n_prompts is {n_prompts}: give at least one prompt token to read.")
         if read == "class" and backbone.cls_token is None:
@@ -343,8 +344,3 @@ def _n_layers(depth: str | int, n_blocks: int) -> int:
         f"depth is {depth!r}: choose one of deep, shallow, or a number of blocks from 1 to "
         f"{n_blocks}."
     )
-
-
-def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name} is {value!r}: choose one of {', '.join(allowed)}.")

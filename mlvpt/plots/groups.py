@@ -47,8 +47,22 @@ def affinity_heatmap(
     names = names_of(class_names or (groups and groups.class_names), n_classes)
     order = np.argsort(partition, kind="stable")
     with style():
-        ax = _matrix(affinity[np.ix_(order, order)], [names[k] for k in order], ax)
-        ax.collections[0].colorbar.set_label(VIEW_LABELS[view])
+        side = np.interp(n_classes, [10, 20, 80], [4.5, 6.5, 12.0])
+        ax = axes(side * 1.12, side, ax)
+        ordered = [names[k] for k in order]
+        sns.heatmap(
+            affinity[np.ix_(order, order)],
+            mask=np.eye(n_classes, dtype=bool),
+            cmap=SEQUENTIAL,
+            square=True,
+            ax=ax,
+            xticklabels=ordered,
+            yticklabels=ordered,
+            cbar_kws={"shrink": 0.75, "pad": 0.04, "label": VIEW_LABELS[view]},
+        )
+        ax.tick_params(length=0, labelsize=np.interp(n_classes, [20, 80], [9, 6.5]))
+        ax.tick_params(axis="x", rotation=90)
+        ax.tick_params(axis="y", rotation=0)
         borders = np.flatnonzero(np.diff(partition[order])) + 1
         ax.hlines(borders, 0, n_classes, color="white", linewidth=2.5)
         ax.vlines(borders, 0, n_classes, color="white", linewidth=2.5)
@@ -162,31 +176,6 @@ def _label_outwards(ax: Axes, place: np.ndarray, name: str, size: float) -> None
         va="center",
         fontsize=size,
     )
-
-
-def _matrix(
-    values: np.ndarray,
-    names: Sequence[str],
-    ax: Axes | None,
-) -> Axes:
-    """A square heatmap with every class named on both axes."""
-    n_classes = len(names)
-    side = np.interp(n_classes, [10, 20, 80], [4.5, 6.5, 12.0])
-    ax = axes(side * 1.12, side, ax)
-    sns.heatmap(
-        values,
-        mask=np.eye(n_classes, dtype=bool),
-        cmap=SEQUENTIAL,
-        square=True,
-        ax=ax,
-        xticklabels=names,
-        yticklabels=names,
-        cbar_kws={"shrink": 0.75, "pad": 0.04},
-    )
-    ax.tick_params(length=0, labelsize=np.interp(n_classes, [20, 80], [9, 6.5]))
-    ax.tick_params(axis="x", rotation=90)
-    ax.tick_params(axis="y", rotation=0)
-    return ax
 
 
 def mark_groups(ax: Axes, ordered: np.ndarray, width: int, gap: float) -> None:

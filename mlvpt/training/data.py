@@ -30,16 +30,14 @@ def dataset_hash(*datasets: MultiLabelDataset) -> str:
     return digest.hexdigest()
 
 
-class AugmentedImages(Dataset):
-    """Training images by (epoch, index); the augmentation is a function of both and the seed.
+class EvaluationImages(Dataset):
+    """Images through a deterministic transform, each with whether it could be read.
 
     Args:
-        dataset: images and targets.
-        transform: PIL image to uint8 tensor (3, H, W), drawing from torch's generator alone.
+        dataset: images; its targets are not used.
+        transform: PIL image to uint8 tensor (3, H, W).
         image_size: (H, W).
-        seed: of the run.
-        skip_corrupt: give an unreadable image as zeros with all targets -1, which the loss
-            ignores, instead of raising.
+        skip_corrupt: give an unreadable image as (zeros, False) instead of raising.
     """
 
     def __init__(
@@ -47,27 +45,48 @@ class AugmentedImages(Dataset):
         dataset: MultiLabelDataset,
         transform: Callable[[Any], torch.Tensor],
         image_size: tuple[int, int],
-        seed: int,
         skip_corrupt: bool = False,
     ) -> None:
         self.dataset = dataset
         self.transform = transform
-        self.image_size = image_size
-        self.seed = seed
+        self.blank = torch.zeros(3, *image_size, dtype=torch.uint8)
         self.skip_corrupt = skip_corrupt
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        epoch, index = key
-        target = torch.from_numpy(self.dataset.targets[index])
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, bool]:
+        image = self.load(index)
+        return (self.blank, False) if image is None else (self.transform(image), True)
+
+    def load(self, index: int) -> Any:
+        """The image before the transform; None if it is unreadable and may be skipped."""
         try:
-            image = self.dataset.load_image(index)
+            return self.dataset.load_image(index)
         except InputError:
             if not self.skip_corrupt:
                 raise
-            return torch.zeros(3, *self.image_size, dtype=torch.uint8), torch.full_like(target, -1)
+            return None
+
+
+class AugmentedImages(EvaluationImages):
+    """Training images by (epoch, index); the augmentation is a function of both and the seed.
+
+    Args:
+        seed: of the run.
+        others: see `EvaluationImages`; the transform draws from torch's generator alone. The
+            targets of an unreadable image that is skipped are all -1, which the loss ignores.
+    """
+
+    def __init__(self, *others: Any, seed: int) -> None:
+        super().__init__(*others)
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, index = key
+        target, image = torch.from_numpy(self.dataset.targets[index]), self.load(index)
+        if image is None:
+            return self.blank, torch.full_like(target, -1)
         if self.transform is as_is:  # draws nothing, so that seeding would be a third of the time
             return image, target
         seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
@@ -118,40 +137,6 @@ class EpochBatches:
         size = self.batch_size
         for batch in range(self.start * self.share, self.per_epoch * self.share):
             yield [(self.epoch, int(i)) for i in order[batch * size : (batch + 1) * size]]
-
-
-class EvaluationImages(Dataset):
-    """Images through a deterministic transform, each with whether it could be read.
-
-    Args:
-        dataset: images; its targets are not used.
-        transform: PIL image to uint8 tensor (3, H, W).
-        image_size: (H, W).
-        skip_corrupt: give an unreadable image as (zeros, False) instead of raising.
-    """
-
-    def __init__(
-        self,
-        dataset: MultiLabelDataset,
-        transform: Callable[[Any], torch.Tensor],
-        image_size: tuple[int, int],
-        skip_corrupt: bool = False,
-    ) -> None:
-        self.dataset = dataset
-        self.transform = transform
-        self.image_size = image_size
-        self.skip_corrupt = skip_corrupt
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, bool]:
-        try:
-            return self.transform(self.dataset.load_image(index)), True
-        except InputError:
-            if not self.skip_corrupt:
-                raise
-            return torch.zeros(3, *self.image_size, dtype=torch.uint8), False
 
 
 def make_loader(

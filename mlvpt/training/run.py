@@ -105,8 +105,8 @@ class Run:
             self.splits.train,
             transform,
             self.model.image_size,
-            optim.seed,
             config.data.skip_corrupt,
+            seed=optim.seed,
         )
         loader = make_loader(images, self.batches, optim.workers, self.device.type == "cuda")
         self.parameters = dict(self.model.trainable_parameters())
