@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from mlvpt.bias import claim, pairs_from_json
+from mlvpt.datasets.scenes import LOOK_ALIKES
 from mlvpt.grouping import cooccurrence_counts
 from mlvpt.metrics import induced_false_positives, multilabel_metrics
 from mlvpt.training.config import TrainConfig
@@ -71,44 +72,39 @@ def measure(
         thresholds: (K,) tuned elsewhere, for a run that trained on its validation images.
         pairs: (label, partner) names.
     """
-    from mlvpt.datasets.scenes import LOOK_ALIKES
-
     splits = load_data(config.data, config.optim.seed)
     results = summary["results"]
     own = list(results["thresholds"].values())
     thresholds = np.asarray(own or thresholds or [0.5] * len(splits.train.class_names))
-    found_in = load_file(run / "probabilities.safetensors")
+    parts = splits.parts
+    rows = {
+        split: readable_rows(parts[split].targets, stored.double().numpy())
+        for split, stored in load_file(run / "probabilities.safetensors").items()
+    }
     found: dict[str, Any] = {}
     for split, metrics in results["metrics"].items():
         found[f"{split}_mAP"] = round(metrics["mAP"], 5)
         found[f"{split}_mAP_interval"] = [round(end, 5) for end in metrics["mAP_interval"]]
-        found[f"{split}_AP"] = [
-            None if entry["AP"] is None else round(entry["AP"], 5)
-            for entry in metrics["per_class"].values()
-        ]
-        part = splits.val if split == "val" else splits.tests[split]
-        rows = readable_rows(part.targets, found_in[split].double().numpy())
-        at = multilabel_metrics(*rows, thresholds, top_k=None)
+        found[f"{split}_AP"] = [_rounded(each["AP"]) for each in metrics["per_class"].values()]
+        at = multilabel_metrics(*rows[split], thresholds, top_k=None)
         for name in ("CF1", "OF1"):
             found[f"{split}_{name}"] = round(at[name], 5)
     if "test_shifted" in results["metrics"]:
         found["drop"] = round(found["test_mAP"] - found["test_shifted_mAP"], 5)
     counts = cooccurrence_counts(splits.train.targets)
     for split, dataset in splits.tests.items():
-        targets, probabilities = readable_rows(dataset.targets, found_in[split].double().numpy())
         try:
-            induced = induced_false_positives(targets, probabilities, counts, threshold=thresholds)
+            induced = induced_false_positives(*rows[split], counts, threshold=thresholds)
         except ValueError:  # no class pair co-occurs often enough, as in scenes without structure
             induced = {"probability_difference": None, "rate_difference": None}
         for quantity in ("probability", "rate"):
-            value = induced[f"{quantity}_difference"]
-            found[f"{split}_induced_{quantity}"] = None if value is None else round(value, 5)
+            found[f"{split}_induced_{quantity}"] = _rounded(induced[f"{quantity}_difference"])
         if pairs:
             found[f"{split}_pairs"] = _on_pairs(
-                targets, probabilities, pairs, thresholds, dataset.class_names
+                *rows[split], pairs, thresholds, dataset.class_names
             )
         if config.data.name == "scenes":
-            confusion = look_alike_confusion(targets, probabilities, LOOK_ALIKES, thresholds)
+            confusion = look_alike_confusion(*rows[split], LOOK_ALIKES, thresholds)
             found[f"{split}_look_alike"] = round(confusion, 5)
     found["thresholds"] = [round(float(value), 5) for value in thresholds]
     return found
