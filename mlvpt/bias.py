@@ -1,17 +1,12 @@
 """What co-occurrence does to a model's answers, on numpy arrays; fractions in [0, 1].
 
 A pair is a class b and its partner z, another class that is often there when b is. A model that
-leans on partners finds b where z is and misses b where z is not. Three measures show that, on the
-four kinds of image that the labels of a pair make:
+leans on partners finds b where z is and misses b where z is not, which shows on the four kinds of
+image that the labels of a pair make:
 
                 z there                          z not there
     b there     co-occur images                  exclusive images
     b not there conditional false positives      their control
-
-    bias(b, z)  mean p(b) on co-occur images / mean p(b) on exclusive images
-    AP          of b on co-occur and on exclusive images, each against the images without b; and
-                matched, as if both kinds had the same number of images
-    rates       P(predict b) on each of the four kinds: conditional TPR and FPR, with and without z
 
 The pairs depend on a model. Find them once, with one reference model on held-out images that are
 not the test images (`biased_pairs` on val), store them (`pairs_to_json`) and measure every model

@@ -1,4 +1,7 @@
-"""Data sets: one class, `MultiLabelDataset`, and a loader for each source."""
+"""Data sets: one class, `MultiLabelDataset`, and a loader for each source.
+
+Loaders read labels; an image file is opened when it is asked for.
+"""
 
 from mlvpt.datasets.base import MultiLabelDataset
 from mlvpt.datasets.cache import DecodedCache

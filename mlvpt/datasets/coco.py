@@ -29,8 +29,6 @@ def load_coco(
     Images: 2014 train 82,783, val 40,504, of which 82,081 and 40,137 have at least one label;
     2017 train 118,287, val 5,000. The usual protocol trains on train and tests on val.
 
-    The image files are not touched until one is opened.
-
     Args:
         root: the folder above.
         split: "train" or "val".

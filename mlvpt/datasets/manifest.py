@@ -41,7 +41,6 @@ def load_manifest(
     The file is UTF-8, with or without a byte order mark, separated by comma, semicolon or tab
     (found in the header). Backslashes in paths are read as slashes. A path whose accents or
     suffix are spelled differently on disk (composed or not, .jpg or .JPG) is found all the same.
-    The image files are not touched until one is opened.
 
     Args:
         csv_path: the file.

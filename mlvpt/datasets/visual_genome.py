@@ -46,8 +46,6 @@ def load_vg256(root: str | Path, split: str = "train") -> MultiLabelDataset:
     - Split: images without a class are left out, the others sorted by their id and permuted by
       `numpy.random.RandomState(1)`; the last 30% of the permutation are test.
 
-    The image files are not touched until one is opened.
-
     Args:
         root: the folder above.
         split: "train", "test", or "all".
@@ -123,8 +121,6 @@ def load_visual_genome(
       frequent, ties by name; in alphabetical order. Singular, plural and synonyms stay apart.
     - Split: an image is a test image if the CRC-32 of its id, written in decimal, is divisible
       by 10, about 10% of the images. The rest is train. It depends on nothing else.
-
-    The image files are not touched until one is opened.
 
     Args:
         root: the folder above.

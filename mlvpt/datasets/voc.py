@@ -47,8 +47,6 @@ def load_voc(
     A class of which some objects are difficult and some are not is positive, in the label files
     and in the annotations, which are read where a split has no label files.
 
-    The image files are not touched until one is opened.
-
     Args:
         root: the folder that holds `VOCdevkit/`.
         split: "train", "val", "trainval", "test", or another set that has its files.
