@@ -6,17 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mlvpt.errors import InputError
-from mlvpt.plots.style import (
-    BROWN,
-    MARKERS,
-    SKY,
-    axes,
-    line_colors,
-    method_color,
-    style,
-)
-
-ONE_VIEW = {"co_only": SKY, "dc_only": BROWN}  # variants of ML-VPT, which are no methods
+from mlvpt.plots.style import MARKERS, axes, line_colors, style
 
 
 def result_curves(
@@ -73,10 +63,7 @@ def strength_curves(
     names: Mapping[str, str],
     ax: Axes | None = None,
 ) -> Axes:
-    """One line per method: a measure against the strength of the structure, in percent.
-
-    Points are means over seeds, bars one standard deviation; points of one strength stand side by
-    side. Each line is named at its right end.
+    """A measure against the strength of the planted structure, drawn as `result_curves` draws.
 
     Args:
         records: of the study "strength": `variant` is "method, strength", and `measure` a
@@ -88,34 +75,17 @@ def strength_curves(
     Raises:
         InputError: no record has the measure.
     """
-    values: dict[str, dict[float, list[float]]] = {}
+    curves: dict[str, dict[float, list[float]]] = {}
     for record in records:
         method, strength = record["variant"].split(", ")
         if method in names and record.get(measure) is not None:
-            values.setdefault(method, {}).setdefault(float(strength), []).append(record[measure])
-    if not values:
+            points = curves.setdefault(names[method], {})
+            points.setdefault(float(strength), []).append(record[measure])
+    if not curves:
         raise InputError(f"No record of these methods has {measure!r}.")
-    with style():
-        ax, ends = axes(4.4, 3.0, ax), []
-        drawn = [method for method in names if method in values]
-        for place, method in enumerate(drawn):
-            strengths, mean, std = _means(values[method])
-            color = ONE_VIEW.get(method, method_color(method))
-            ends.append((mean[-1], names[method], color))
-            ax.errorbar(
-                strengths + 0.012 * (place - (len(drawn) - 1) / 2),
-                mean,
-                std,
-                color=color,
-                marker=MARKERS[place % len(MARKERS)],
-                capsize=2.5,
-                markersize=5,
-                linewidth=1.4,
-            )
-        ax.set(xlabel="strength of the planted structure", ylabel=f"{label} (%)")
-        ax.set_xticks(sorted({strength for each in values.values() for strength in each}))
-        ax.grid(alpha=0.3)
-        _name_lines(ax, ends)
+    shown = {name: curves[name] for name in names.values() if name in curves}
+    ax = result_curves(shown, "strength of the planted structure", label, ax)
+    ax.set_xticks(sorted({strength for points in shown.values() for strength in points}))
     return ax
 
 

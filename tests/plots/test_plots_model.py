@@ -226,8 +226,8 @@ RECORDS = [
 
 def test_strength_curves_show_means_over_seeds_in_percent():
     ax = strength_curves(RECORDS, "drop", "drop", {"mlvpt": "ML-VPT"})
-    (bars,) = ax.containers
-    strengths, values = (np.asarray(data, dtype=float) for data in bars.lines[0].get_data())
+    (line,) = ax.lines
+    strengths, values = (np.asarray(data, dtype=float) for data in line.get_data())
     np.testing.assert_allclose(strengths, [0, 1])
     np.testing.assert_allclose(values, [10, 30])
     assert ax.get_ylabel() == "drop (%)"
