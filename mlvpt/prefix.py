@@ -31,14 +31,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from timm.layers import (
-    GELU,
-    AttentionRope,
-    GELUTanh,
-    LayerNorm,
-    LayerScale,
-    Mlp,
-)
+from timm.layers import GELU, AttentionRope, GELUTanh, LayerNorm, LayerScale, Mlp
 from timm.models.eva import EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn

@@ -21,13 +21,7 @@ from mlvpt.studies.pairs import Pairs, held_against, pairs_of_run, pairs_table, 
 from mlvpt.training import evaluation, recipes
 from mlvpt.training.build import load_model
 from mlvpt.training.data import load_data, pick_device
-from mlvpt.training.folder import (
-    RunFolder,
-    read_split,
-    run_files,
-    run_thresholds,
-    same_data,
-)
+from mlvpt.training.folder import RunFolder, read_split, run_files, run_thresholds, same_data
 from mlvpt.training.record import write_record
 
 

@@ -18,10 +18,7 @@ MARKER = "digit_scenes.json"  # marks a folder as an export and holds its settin
 
 
 def export_scenes(
-    root: str | Path,
-    layout: str = "voc",
-    seed: int = 0,
-    n_images: int | None = None,
+    root: str | Path, layout: str = "voc", seed: int = 0, n_images: int | None = None
 ) -> Path:
     """Write scenes as files in a layout that `load_voc` or `load_coco` reads.
 

@@ -15,19 +15,9 @@ from mlvpt.plots.labels import class_frequencies, partner_effect
 from mlvpt.plots.method import method_map
 from mlvpt.plots.predictions import prediction_figure
 from mlvpt.plots.prefix import prefix_figure, prompting_cost
-from mlvpt.plots.results import (
-    result_curves,
-    strength_curves,
-)
+from mlvpt.plots.results import result_curves, strength_curves
 from mlvpt.plots.speed import heads_memory, speed_figure
-from mlvpt.plots.style import (
-    CO_COLOR,
-    DC_COLOR,
-    SEQUENTIAL,
-    group_colors,
-    method_color,
-    style,
-)
+from mlvpt.plots.style import CO_COLOR, DC_COLOR, SEQUENTIAL, group_colors, method_color, style
 
 __all__ = [
     "CO_COLOR",

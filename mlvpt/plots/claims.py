@@ -15,8 +15,7 @@ ROW, LANE = 0.3, 0.2  # inches of a pair, and what the lanes of its methods shar
 
 
 def partner_differences(
-    methods: Mapping[str, Sequence[Mapping[str, Any]]],
-    pairs: Sequence[Mapping[str, Any]],
+    methods: Mapping[str, Sequence[Mapping[str, Any]]], pairs: Sequence[Mapping[str, Any]]
 ) -> Axes:
     """False positives that a partner adds: a dot per pair and method, last the mean of the pairs.
 

@@ -67,11 +67,7 @@ def reordered_affinity(affinity: ArrayLike, panels: Mapping[str, Sequence[str]])
     values = np.ma.masked_array(affinity, np.eye(n_classes, dtype=bool))
     with style():
         figure, axes = plt.subplots(
-            len(panels),
-            1,
-            figsize=(4.8, 3.7 * len(panels)),
-            layout="constrained",
-            squeeze=False,
+            len(panels), 1, figsize=(4.8, 3.7 * len(panels)), layout="constrained", squeeze=False
         )
         for ax, (title, groups) in zip(axes.flat, panels.items(), strict=True):
             if len(groups) != n_classes:

@@ -12,15 +12,7 @@ from typing import Any
 
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, shortened
-from mlvpt.training.config import (
-    RENAMED,
-    SECTIONS,
-    TrainConfig,
-    describe,
-    flatten,
-    kinds,
-    shown,
-)
+from mlvpt.training.config import RENAMED, SECTIONS, TrainConfig, describe, flatten, kinds, shown
 
 
 def known_keys() -> list[str]:
