@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -16,7 +15,7 @@ from PIL import Image, ImageOps
 
 from mlvpt.errors import InputError
 from mlvpt.labels import LabelGroups
-from mlvpt.plots.style import CO_COLOR, DC_COLOR, style
+from mlvpt.plots.style import CO_COLOR, DC_COLOR, panels
 
 HEAT = LinearSegmentedColormap.from_list("attention", ["white", "#ffd23f", "#e8590c"])
 DARKEST = 0.3  # grey of what is black in the picture: its patch still shows a colour
@@ -161,15 +160,8 @@ def view_of(groups: LabelGroups, view: str) -> tuple[list[list[int]], str]:
 
 def _panels(image: Image.Image, n_rows: int, n_columns: int) -> tuple[Figure, np.ndarray]:
     """A Figure for pictures of the image's shape, 4.6 inches wide, and its (n,) Axes."""
-    side = 4.6 / n_columns
-    size = (4.6, n_rows * (side * image.height / image.width + 0.22) + 0.6)
-    with style():
-        figure, axes = plt.subplots(
-            n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
-        )
-    for ax in axes.flat:
-        ax.set_axis_off()
-    return figure, axes.ravel()
+    height = n_rows * (4.6 / n_columns * image.height / image.width + 0.22) + 0.6
+    return panels(n_rows, n_columns, 4.6, height)
 
 
 def _names(text: str, names: Sequence[str], classes: Sequence[int]) -> str:

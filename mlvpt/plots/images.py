@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from mlvpt.plots.style import style
+from mlvpt.plots.style import panels, style
 
 FOUND, MISSED, WRONG = "#1b6e3a", "#8a5a00", "#a3123a"
 
@@ -75,13 +74,8 @@ def _pictures(
 ) -> tuple[Figure, list[Axes]]:
     """A figure of pictures in rows, each in so many inches, and the Axes of each."""
     n_rows = -(-len(images) // n_columns)
-    size = (width * n_columns, height * n_rows)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
-    )
-    for ax in axes.flat:
-        ax.set_axis_off()
-    shown = list(axes.flat)[: len(images)]
+    figure, axes = panels(n_rows, n_columns, width * n_columns, height * n_rows)
+    shown = list(axes[: len(images)])
     for ax, image in zip(shown, images, strict=True):
         ax.imshow(np.asarray(image))
     return figure, shown

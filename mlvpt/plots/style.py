@@ -12,8 +12,10 @@ from contextlib import contextmanager
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = sns.color_palette(
     "colorblind"
@@ -75,6 +77,17 @@ def style() -> Iterator[None]:
 def axes(width: float, height: float, ax: Axes | None = None) -> Axes:
     """The Axes given, or those of a new figure of so many inches."""
     return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+def panels(n_rows: int, n_columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure of so many inches for pictures, and its Axes in one row, without frames."""
+    with style():
+        figure, grid = plt.subplots(
+            n_rows, n_columns, figsize=(width, height), squeeze=False, layout="constrained"
+        )
+    for ax in grid.flat:
+        ax.set_axis_off()
+    return figure, grid.ravel()
 
 
 def method_color(name: str, other: str = "#444444") -> str:

@@ -5,10 +5,11 @@ Types are checked by jsonargparse from the annotations in config.py, ranges by t
 
 import dataclasses
 import difflib
-import functools
 import re
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, shortened
@@ -178,15 +179,13 @@ def read_dict(path: str | Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}: check the path.")
     if path.suffix == ".json":
         values = read_json(path, "the configuration")
     else:
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), _loader())
+            values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path} is no valid YAML or JSON ({reason}).") from None
@@ -201,29 +200,24 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-@functools.cache
-def _loader() -> Any:
+class _Loader(yaml.SafeLoader):
     """yaml's safe loader, without keys that stand twice and without aliases of aliases."""
-    import yaml
 
-    class Loader(yaml.SafeLoader):
-        aliases = 0
+    aliases = 0
 
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            self.aliases += self.check_event(yaml.AliasEvent)
-            if self.aliases > 20:  # each can double what the file holds
-                raise yaml.YAMLError("more than 20 aliases")
-            return super().compose_node(parent, index)
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.aliases += self.check_event(yaml.AliasEvent)
+        if self.aliases > 20:  # each can double what the file holds
+            raise yaml.YAMLError("more than 20 aliases")
+        return super().compose_node(parent, index)
 
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            twins = [key for key in keys if keys.count(key) > 1]
-            if twins:
-                line = node.start_mark.line + 1
-                raise yaml.YAMLError(f"the key {twins[0]!r} stands twice below line {line}")
-            return super().construct_mapping(node, deep)
-
-    return Loader
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twins = [key for key in keys if keys.count(key) > 1]
+        if twins:
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"the key {twins[0]!r} stands twice below line {line}")
+        return super().construct_mapping(node, deep)
 
 
 def recipe_names() -> list[str]:
