@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-import networkx as nx
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
@@ -101,40 +101,33 @@ def group_graph(
             f"The partition must give the group number of each of {n_classes} classes."
         )
     names = names_of(class_names, n_classes)
-    order = np.argsort(partition, kind="stable").tolist()
+    order = np.argsort(partition, kind="stable")
     colors = group_colors(int(partition.max()) + 1)
-    edges = _strongest_edges(affinity, 3 * n_classes if n_edges is None else n_edges)
-    graph = nx.Graph()
-    graph.add_nodes_from(order)
-    graph.add_edges_from(edges)
-    place = nx.circular_layout(order)
+    i, j = _strongest_edges(affinity, 3 * n_classes if n_edges is None else n_edges)
+    turn = np.linspace(0, 2 * np.pi, n_classes, endpoint=False)
+    place = np.empty((n_classes, 2))
+    place[order] = np.column_stack([np.cos(turn), np.sin(turn)])
     with style():
         if ax is None:
             side = np.interp(n_classes, [20, 80], [7.5, 11.0])
             ax = plt.subplots(figsize=(side, side))[1]
-        strength = np.array([affinity[edge] for edge in edges])
-        weakest, span = (strength.min(), np.ptp(strength)) if edges else (0, 0)
-        nx.draw_networkx_edges(
-            graph,
-            place,
-            edgelist=edges,
-            ax=ax,
-            width=0.4 + 3.0 * (strength - weakest) / (span or 1),
-            edge_color=[
-                colors[partition[i]] if partition[i] == partition[j] else "#C4C4C4"
-                for i, j in edges
-            ],
+        strength = affinity[i, j]
+        weakest, span = (strength[0], np.ptp(strength)) if len(i) else (0, 0)
+        inside = zip(partition[i], partition[i] == partition[j], strict=True)
+        lines = LineCollection(
+            np.stack([place[i], place[j]], axis=1),
+            linewidths=0.4 + 3.0 * (strength - weakest) / (span or 1),
+            colors=[colors[group] if same else "#C4C4C4" for group, same in inside],
             alpha=0.75,
         )
-        nx.draw_networkx_nodes(
-            graph,
-            place,
-            nodelist=order,
-            ax=ax,
-            node_size=np.interp(n_classes, [20, 80], [130, 50]),
-            node_color=[colors[partition[k]] for k in order],
+        ax.add_collection(lines)
+        ax.scatter(
+            *place.T,
+            s=np.interp(n_classes, [20, 80], [130, 50]),
+            c=[colors[group] for group in partition],
             edgecolors="white",
             linewidths=0.8,
+            zorder=2,
         )
         for k in order:
             _label_outwards(ax, place[k], names[k], np.interp(n_classes, [20, 80], [10, 8]))
@@ -148,20 +141,18 @@ def group_graph(
     return ax
 
 
-def _strongest_edges(affinity: np.ndarray, n_edges: int) -> list[tuple[int, int]]:
-    """The pairs of greatest affinity, weakest first so that the strong ones are drawn on top.
+def _strongest_edges(affinity: np.ndarray, n_edges: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs (i, j) of greatest affinity, weakest first: the strong ones are drawn on top.
 
     Pairs as strong as the last one are all kept: of classes never seen together, a cut would
     show those that happen to be listed first.
     """
     i, j = np.triu_indices(len(affinity), k=1)
     strength = affinity[i, j]
-    if n_edges < 1 or not (strength > 0).any():
-        return []
-    weakest = np.sort(strength)[::-1][:n_edges][-1]
+    weakest = np.sort(strength)[::-1][:n_edges][-1:]
     chosen = np.flatnonzero((strength >= weakest) & (strength > 0))
     chosen = chosen[np.argsort(strength[chosen], kind="stable")]
-    return list(zip(i[chosen].tolist(), j[chosen].tolist(), strict=True))
+    return i[chosen], j[chosen]
 
 
 def _label_outwards(ax: Axes, place: np.ndarray, name: str, size: float) -> None:
