@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from mlvpt.errors import InputError
@@ -42,18 +43,13 @@ def interval_dots(
         step = 0.66 / len(series)
         for number, name in enumerate(series):
             drawn = [
-                (row + step * (number - (len(series) - 1) / 2), found[name])
-                for row, found in enumerate(rows.values())
-                if name in found
+                (row, *rows[line][name]) for row, line in enumerate(rows) if name in rows[line]
             ]
-            places, values = zip(*drawn, strict=True)
+            row, value, low, high = np.array(drawn, dtype=float).T
             ax.errorbar(
-                [100 * value for value, *_ in values],
-                places,
-                xerr=[
-                    [100 * (value - low) for value, low, _ in values],
-                    [100 * (high - value) for value, _, high in values],
-                ],
+                100 * value,
+                row + step * (number - (len(series) - 1) / 2),
+                xerr=100 * np.array([value - low, high - value]),
                 fmt=MARKERS[number],
                 color=COLORS[number],
                 markersize=5,
