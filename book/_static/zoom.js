@@ -1,9 +1,10 @@
 // A tap on a figure shows it at its full size; a tap or Escape puts it back.
 document.addEventListener("click", (event) => {
-  const image = event.target.closest(".cell_output img");
-  if (!image || image.closest("dialog")) return;
+  const image = event.target.closest(".bd-article :is(.cell_output, figure) img");
+  if (!image) return;
   const dialog = document.createElement("dialog");
   dialog.className = "zoomed";
+  dialog.classList.toggle("picture", image.closest(".tag_picture, figure.picture") !== null);
   const copy = image.cloneNode();
   copy.removeAttribute("style");
   dialog.append(copy);

@@ -1,7 +1,7 @@
 """Style of every figure: colours that stay apart for colour-blind readers, on white.
 
-Figures keep a white face, with a small margin around them: on a dark page they read like a print,
-where transparent ones would need text that suits neither ground.
+Figures have a white face with a small margin around them. On a dark page the book's style sheet
+turns the lightness of charts over and leaves pictures as they are.
 """
 
 from __future__ import annotations

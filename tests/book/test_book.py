@@ -1,11 +1,14 @@
 """Hygiene of the book's notebooks. Nothing is executed here: nbval runs the cells."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from mlvpt.studies.tables import first_picture
 
@@ -129,6 +132,28 @@ def test_every_figure_is_cited_in_the_text(path):
         c["metadata"].get("mystnb", {}).get("figure", {}).get("name") for c in notebook["cells"]
     ]
     assert [name for name in filter(None, names) if f"{{numref}}`{name}`" not in prose] == []
+
+
+@each_notebook
+def test_figures_that_are_no_charts_are_marked_as_pictures(path):
+    """A dark page turns the lightness of charts over, which are drawn in a handful of colours."""
+    unmarked = []
+    for cell in cells(load(path), "code"):
+        for output in cell["outputs"]:
+            png = "".join(output.get("data", {}).get("image/png", ""))
+            if png and not {"picture", "remove-cell"} & tags(cell):
+                image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+                counts = sorted((n for n, _ in image.getcolors(2**24)), reverse=True)
+                if sum(counts[:16]) < 0.9 * sum(counts):
+                    unmarked.append(cell["id"])
+    assert unmarked == []
+
+
+@each_notebook
+def test_no_bracket_follows_the_start_of_aligned_lines(path):
+    """TeX would take it for an option and leave it out: a formula without its left side."""
+    prose = "\n".join(source(cell) for cell in cells(load(path), "markdown"))
+    assert re.findall(r"\\begin\{\w*aligned\}\s*\[.*", prose) == []
 
 
 @each_chapter

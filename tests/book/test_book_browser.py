@@ -1,15 +1,18 @@
 """The built book in a real browser: run `make book` first. Outside addresses are blocked."""
 
 import functools
+import io
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 import yaml
 from browsing import HTML, needs_book, served, until, visit, width
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -120,25 +123,30 @@ def test_every_formula_is_typeset_without_a_network(browser, address, page):
 
 @needs_book
 @pytest.mark.parametrize("page", NOTEBOOKS)
-def test_every_figure_is_seen_in_both_themes(browser, address, page):
-    """As many as the notebook draws, wide enough, and on a white ground."""
+def test_every_figure_is_seen_and_on_dark_pages_charts_alone_are_inverted(browser, address, page):
     cells = json.loads((ROOT / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
-    drawn = sum("figure" in cell["metadata"].get("mystnb", {}) for cell in cells)
-    drawn += sum("{figure}" in "".join(cell["source"]) for cell in cells)
+    pictures = []  # whether each figure of the page is a picture, in their order
+    for cell in cells:
+        text = "".join(cell["source"])
+        if "figure" in cell["metadata"].get("mystnb", {}):
+            pictures.append("picture" in cell["metadata"].get("tags", []))
+        elif "{figure}" in text:
+            pictures.append(":figclass: picture" in text)
     width(browser, 1280)
     visit(browser, f"{address}/{page}.html")
     for theme in ("light", "dark"):
         browser.execute_script(f"document.documentElement.dataset.theme = '{theme}'")
         figures = browser.execute_script(
-            "return [...document.querySelectorAll('article figure .cell_output img, "
-            "article figure img')].map(i => [i.getBoundingClientRect().width, "
-            "getComputedStyle(i).visibility, getComputedStyle(i).backgroundColor])"
+            "return [...document.querySelectorAll('article figure img')].map(i => "
+            "[i.getBoundingClientRect().width, getComputedStyle(i).visibility, "
+            "getComputedStyle(i).backgroundColor, getComputedStyle(i).filter])"
         )
-        assert len(figures) == drawn
-        for wide, visibility, ground in figures:
+        assert len(figures) == len(pictures)
+        for (wide, visibility, ground, painted), picture in zip(figures, pictures, strict=True):
             assert wide > 150
             assert visibility == "visible"
-            assert theme == "light" or ground == "rgb(255, 255, 255)"
+            assert ("invert" in painted) == (theme == "dark" and not picture)
+            assert theme == "light" or ground == "rgb(255, 255, 255)"  # before the filter
 
 
 @needs_book
@@ -155,18 +163,36 @@ def test_no_line_of_code_is_cut_at_1280_pixels(browser, address, page):
 
 
 @needs_book
-def test_a_tap_on_a_figure_shows_it_large(browser, address):
+@pytest.mark.parametrize(("name", "is_picture"), [("embedding", False), ("orders", True)])
+def test_a_tap_on_a_figure_shows_it_large_and_as_dark_as_it_was(browser, address, name, is_picture):
     width(browser, 390)
     visit(browser, f"{address}/{CHAPTER}.html")
-    small = browser.execute_script(
-        "const i = document.querySelector('article figure img'); i.click();"
-        "return i.getBoundingClientRect().width"
+    browser.execute_script("document.documentElement.dataset.theme = 'dark'")
+    small, painted = browser.execute_script(
+        f"const i = document.querySelector('#fig-02-{name} img'); i.click();"
+        "return [i.getBoundingClientRect().width, getComputedStyle(i).filter]"
     )
     shown = "document.querySelector('dialog.zoomed[open] img')"
     until(browser, f"{shown} !== null")
     assert browser.execute_script(f"return {shown}.getBoundingClientRect().width") > 1.5 * small
+    assert ("invert" in painted) != is_picture
+    assert browser.execute_script(f"return getComputedStyle({shown}).filter") == painted
     browser.execute_script(f"{shown}.click()")
     until(browser, f"{shown} === null")
+
+
+@needs_book
+@pytest.mark.parametrize("page", PAGES)
+def test_no_table_but_the_wide_ones_scrolls_sideways_on_a_phone(browser, address, page):
+    width(browser, 390)
+    visit(browser, f"{address}/{page}.html")
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    cut = browser.execute_script(
+        "return [...document.querySelectorAll('article table:not(.wide *)')]"
+        ".filter(t => t.scrollWidth > t.clientWidth + 1)"
+        ".map(t => [t.scrollWidth, t.clientWidth, t.innerText.slice(0, 60)])"
+    )
+    assert cut == []
 
 
 @needs_book
@@ -214,7 +240,7 @@ def test_folded_cells_and_solutions_open_with_a_click(browser, address):
 
 
 @needs_book
-def test_theme_button_turns_the_page_dark_and_figures_stay_on_white(browser, address):
+def test_theme_button_turns_the_page_and_its_charts_dark(browser, address):
     width(browser, 1280)
     visit(browser, f"{address}/{CHAPTER}.html")
     root = "document.documentElement"
@@ -222,11 +248,12 @@ def test_theme_button_turns_the_page_dark_and_figures_stay_on_white(browser, add
         if browser.execute_script(f"return {root}.dataset.theme") == "dark":
             break
         browser.execute_script("document.querySelector('button.theme-switch-button').click()")
-    style = "getComputedStyle({}).backgroundColor"
     assert browser.execute_script(f"return {root}.dataset.theme") == "dark"
-    page = browser.execute_script("return " + style.format("document.body"))
-    figure = browser.execute_script(
-        "return " + style.format("document.querySelector('.cell_output img')")
-    )
+    page = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"\d+", page)[:3])) < 80
-    assert figure == "rgb(255, 255, 255)"
+    chart, picture = (
+        Image.open(io.BytesIO(figure.screenshot_as_png)).convert("L")
+        for figure in browser.find_elements("css selector", "article figure img")[:2]
+    )
+    assert np.median(chart) < 50 < 150 < np.quantile(chart, 0.999)
+    assert np.median(picture) > 50
