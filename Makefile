@@ -34,11 +34,12 @@ test: $(VENV)/.installed-all  ## lint, tests, doctests and every chapter of the 
 
 # Bounds of pyproject.toml: the oldest versions on the oldest Python, which they were made for.
 # peft brings transformers, whose version 5 needs a newer torch.
+OLDEST_PYTHON ?= python3.10
 lowest = $(shell sed -n 's/^ *"\($(1)\)>=\(.*\)",$$/\1==\2/p' pyproject.toml)
 CORE := $(wildcard tests/test_*.py) tests/training/test_dinov3.py
 
 test-bounds:  ## core tests with the oldest torch and timm allowed, and the newest: 2 throwaway environments
-	for versions in 'python3.10 $(call lowest,torch) $(call lowest,timm) transformers<5' 'python3 torch timm'; do \
+	for versions in '$(OLDEST_PYTHON) $(call lowest,torch) $(call lowest,timm) transformers<5' 'python3 torch timm'; do \
 		set -e -- $$versions; python=$$1; shift; folder=$$(mktemp -d); \
 		echo "$$python $$*"; \
 		$$python -m venv $$folder && \
