@@ -16,8 +16,8 @@ them. "saved" is what the step keeps for its backward pass, the least that it ca
 computes things twice. "blocks" has prompts in the last n blocks only; "kept" is a step that begins
 with kept tokens, as data.token_cache has them.
 
-The peak is what the system gives out, and holds what malloc keeps for later, which differs by a
-tenth between two runs. Part "memory" makes malloc return what is freed at once (Linux with glibc):
+The peak is what the system gives out, and holds what malloc keeps for later: some percent more or
+less from run to run. Part "memory" makes malloc return what is freed at once (Linux with glibc):
 its peaks are those of the tensors in use, and a busy machine changes nothing about them.
 
 The rows go to results/speed.jsonl, in place of older ones of the same case; the figures show all
