@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto --dist loadf
 BOOK := _build/html/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-bounds notebooks book live javascript ablations tables benchmark gpu lint clean
+.PHONY: help demo test test-bounds test-oldest test-newest notebooks book live javascript ablations tables benchmark gpu lint clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -34,19 +34,22 @@ test: $(VENV)/.installed-all  ## lint, tests, doctests and every chapter of the 
 
 # Bounds of pyproject.toml: the oldest versions on the oldest Python, which they were made for.
 # peft brings transformers, whose version 5 needs a newer torch.
+OLDEST_PYTHON ?= python3.10
 lowest = $(shell sed -n 's/^ *"\($(1)\)>=\(.*\)",$$/\1==\2/p' pyproject.toml)
 CORE := $(wildcard tests/test_*.py) tests/training/test_dinov3.py
 
-test-bounds:  ## core tests with the oldest torch and timm allowed, and the newest: 2 throwaway environments
-	for versions in 'python3.10 $(call lowest,torch) $(call lowest,timm) transformers<5' 'python3 torch timm'; do \
-		set -e -- $$versions; python=$$1; shift; folder=$$(mktemp -d); \
-		echo "$$python $$*"; \
-		$$python -m venv $$folder && \
-		$$folder/bin/python -m pip install --quiet --editable '.[test]' "$$@" && \
-		OMP_NUM_THREADS=1 $$folder/bin/python -m pytest --numprocesses auto $(CORE) || \
-			{ rm -rf $$folder; exit 1; }; \
-		rm -rf $$folder; \
-	done
+# $(call in_throwaway,PYTHON,REQUIREMENTS): the core tests in an environment that is removed at the end
+in_throwaway = folder=$$(mktemp -d); trap 'rm -rf $$folder' EXIT; $(1) -m venv $$folder && \
+	$$folder/bin/python -m pip install --quiet --no-compile --editable '.[test]' $(2) && \
+	OMP_NUM_THREADS=1 $$folder/bin/python -m pytest --numprocesses auto $(CORE)
+
+test-bounds: test-oldest test-newest  ## core tests with the oldest torch and timm allowed, and the newest: 2 throwaway environments
+
+test-oldest:
+	$(call in_throwaway,$(OLDEST_PYTHON),'$(call lowest,torch)' '$(call lowest,timm)' 'transformers<5')
+
+test-newest:
+	$(call in_throwaway,python3,torch timm)
 
 notebooks: $(VENV)/.installed-all  ## run every chapter and compare its outputs, figures apart
 	$(PYTEST) --nbval book/

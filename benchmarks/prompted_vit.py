@@ -1,7 +1,7 @@
 """Speed and memory of prompting: plain form, prefix form, and the unprompted frozen forward.
 
     python benchmarks/prompted_vit.py               # everything, about 25 minutes on 2 cores
-    python benchmarks/prompted_vit.py --only sizes  # one part: sizes, growth, blocks or heads
+    python benchmarks/prompted_vit.py --only sizes  # or growth, memory, blocks, heads
     python benchmarks/prompted_vit.py --clock processor --threads 1   # on a busy machine
     python benchmarks/prompted_vit.py --device cuda --precision bf16 --batch-sizes 64 256
 
@@ -16,6 +16,10 @@ them. "saved" is what the step keeps for its backward pass, the least that it ca
 computes things twice. "blocks" has prompts in the last n blocks only; "kept" is a step that begins
 with kept tokens, as data.token_cache has them.
 
+The peak is what the system gives out, and holds what malloc keeps for later: some percent more or
+less from run to run. Part "memory" makes malloc return what is freed at once (Linux with glibc):
+its peaks are those of the tensors in use, and a busy machine changes nothing about them.
+
 The rows go to results/speed.jsonl, in place of older ones of the same case; the figures show all
 that have memory.
 """
@@ -23,6 +27,7 @@ that have memory.
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -43,6 +48,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 # of a busy machine: the processor's time in one thread counts no waiting
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 FORMS = ("plain", "prefix", "unprompted")
+RETURNED_AT_ONCE = "MALLOC_MMAP_THRESHOLD_"  # glibc returns freed blocks from this size on
 # (model, side in pixels, prompts)
 SIZES = tuple((f"vit_{size}_patch16_224", 224, 30) for size in ("tiny", "small", "base"))
 LAST_BLOCKS = (1, 3, 6, 12)  # of ViT-S/16 with 30 prompts, at 224 pixels
@@ -265,6 +271,27 @@ def time_blocks(batch_size: int, options: Any) -> list[dict[str, Any]]:
     ]
 
 
+def memory_in_use(case: tuple[str, int, int], batch_size: int, options: Any) -> dict[str, Any]:
+    """Peaks of a training step in both forms without what malloc keeps for later."""
+    name, side, n_prompts = case
+    images = torch.randn(batch_size, 3, side, side)
+    row = {
+        "part": "memory",
+        "model": name,
+        "side": side,
+        "prompts": n_prompts,
+        "batch_size": batch_size,
+        "precision": options.precision,
+        "note": options.note,
+        "step_prefix_saved_mb": round(saved_mb(prompted(name, side, n_prompts, "cpu"), images), 1),
+    }
+    os.environ[RETURNED_AT_ONCE] = "65536"  # bytes; the process that measures starts with it
+    for form in ("plain", "prefix"):
+        row[f"step_{form}_mb"] = round(peak_memory(case, batch_size, form, options), 1)
+    del os.environ[RETURNED_AT_ONCE]
+    return row
+
+
 def peak_memory(
     case: tuple[str, int, int],
     batch_size: int,
@@ -352,7 +379,7 @@ def identity(row: dict[str, Any]) -> tuple:
 def main() -> None:
     """Measure, print a line per row, write rows and figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("sizes", "growth", "blocks", "heads"))
+    parser.add_argument("--only", choices=("sizes", "growth", "memory", "blocks", "heads"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="no", choices=("no", "bf16"))
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16])
@@ -375,6 +402,10 @@ def main() -> None:
                 for form in FORMS if options.memory else ():
                     row[f"step_{form}_mb"] = round(peak_memory(case, batch_size, form, options), 1)
                 rows.append(row)
+    if options.device == "cpu" and options.only in (None, "memory"):
+        cases = [c for c in SIZES if not options.models or c[0] in options.models]
+        for case in tqdm(cases, desc="memory"):
+            rows += [memory_in_use(case, size, options) for size in options.batch_sizes]
     if options.only in (None, "blocks"):
         for batch_size in tqdm(options.batch_sizes, desc="blocks"):
             rows += time_blocks(batch_size, options)
@@ -398,6 +429,7 @@ def main() -> None:
         ("heads", "heads", lambda rows: plots.heads_memory(rows).figure),
     ):
         drawn = [row for row in here if row["part"] == part]
+        drawn.sort(key=lambda row: (row["device"], row.get("model"), row["batch_size"]))
         if drawn := [row for row in drawn if part == "heads" or "step_prefix_mb" in row]:
             path = options.out / f"{name}_{options.device}.png"
             draw(drawn).savefig(path, dpi=110)

@@ -129,7 +129,9 @@ class MLVPT(PromptedClassifier, methods=("mlvpt",)):
         for (view, experts), view_tokens in zip(self.experts.items(), per_view, strict=True):
             logits, gate_logits, gates = experts(view_tokens)
             branches.append(logits)
-            fields |= {f"{view}_logits": logits, f"{view}_gate_logits": gate_logits}
+            # one by one: torch 2.4 cannot export a dict that another is merged into
+            fields[f"{view}_logits"] = logits
+            fields[f"{view}_gate_logits"] = gate_logits
             fields[f"{view}_gates"] = gates
         output = Output(logits=sum(branches) / len(branches), **fields)
         if labels is None:

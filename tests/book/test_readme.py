@@ -1,5 +1,6 @@
 """The README is true: its tables are generated, its commands exist."""
 
+import json
 import re
 from pathlib import Path
 
@@ -60,6 +61,24 @@ def test_every_make_target_that_is_named_exists(file):
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`?make ([a-z]+)", (ROOT / file).read_text(encoding="utf-8")):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_readme_tells_the_recorded_time_and_memory_of_a_training_step():
+    lines = (ROOT / "results" / "speed.jsonl").read_text(encoding="utf-8").splitlines()
+    case = {"model": "vit_small_patch16_224", "side": 224, "prompts": 30, "batch_size": 16}
+    rows = [row for row in map(json.loads, lines) if case.items() <= row.items()]
+    (wide,) = (row for row in rows if row["part"] == "prompts" and "AVX-512" in row["device"])
+    (narrow,) = (row for row in rows if row["part"] == "prompts" and "AVX2" in row["device"])
+    (in_use,) = (row for row in rows if row["part"] == "memory")
+    recorded = [
+        wide["step_prefix_over_plain"],
+        narrow["step_prefix_over_plain"],
+        narrow["step_products_over_plain"],
+        wide["step_prefix_mb"] / wide["step_plain_mb"],
+        in_use["step_prefix_mb"] / in_use["step_plain_mb"],
+    ]
+    told = re.search(r"A training step of ViT-S/16 with 16 images.*?\n\n", README, re.DOTALL)[0]
+    assert re.findall(r"0\.\d+", told) == [f"{ratio:.2f}" for ratio in recorded]
 
 
 def test_every_path_in_the_layout_table_exists():
