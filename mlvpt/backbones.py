@@ -288,14 +288,20 @@ def reads_after_norm(backbone: nn.Module) -> bool:
     return not (tag.startswith("mae") or tag.startswith("moco"))
 
 
-def backbone_hash(backbone: nn.Module) -> str:
+def backbone_hash(backbone: nn.Module, n_blocks: int | None = None) -> str:
     """SHA-256 over names, shapes and values of the frozen weights, to recognise a backbone.
 
     Weights that are trained (all of them in full fine-tuning) are left out, and so are position
     embeddings: resampled to another image size, their last bits depend on the machine.
+
+    Args:
+        backbone: a ViT.
+        n_blocks: only what decides the output of the first n blocks; None for all weights.
     """
     digest = hashlib.sha256()
     for name, values in _frozen(backbone):
+        if n_blocks is not None and _is_above(name, n_blocks):
+            continue
         digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
         digest.update(_bytes(values))
     return digest.hexdigest()
@@ -313,6 +319,14 @@ def _frozen(backbone: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in sorted(backbone.state_dict().items()):
         if name != "pos_embed" and name not in trained:
             yield name, tensor.detach().cpu().contiguous()
+
+
+def _is_above(name: str, n_blocks: int) -> bool:
+    """Whether the weight of this name stands behind the first n blocks."""
+    part, *rest = name.split(".")
+    if part == "blocks":
+        return int(rest[0]) >= n_blocks
+    return part in ("norm", "fc_norm", "attn_pool", "head")
 
 
 def _bytes(values: Tensor) -> np.ndarray:

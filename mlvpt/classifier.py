@@ -144,6 +144,11 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         return None
 
     @property
+    def n_frozen_blocks(self) -> int:
+        """Blocks, from the first on, whose output depends on nothing that is trained."""
+        return 0 if self.prompted_vit is None else self.prompted_vit.first
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the images that the model reads, in pixels."""
         return tuple(self.vit.patch_embed.img_size)

@@ -77,7 +77,7 @@ class PromptedViT(nn.Module):
     ) -> None:
         super().__init__()
         check_promptable(backbone)
-        n_layers = _n_layers(depth, len(backbone.blocks))
+        n_own = n_layers(depth, len(backbone.blocks))
         if read not in ("prompts", "class", "patches"):
             raise InputError(f"read is {read!r}: choose one of prompts, class, patches.")
         if n_prompts < 0 or (read == "prompts" and n_prompts == 0):
@@ -90,12 +90,12 @@ class PromptedViT(nn.Module):
         self.depth, self.isolate_prompts, self.read = depth, isolate_prompts, read
         self.norm_output = reads_after_norm(backbone) if norm_output is None else norm_output
         self.embed_dim, self.n_prompts = backbone.embed_dim, n_prompts
-        self.first = 0 if depth == "shallow" else len(backbone.blocks) - n_layers
+        self.first = 0 if depth == "shallow" else len(backbone.blocks) - n_own
         if n_prompts == 0:  # nothing before the last block depends on what is trained
             self.first = len(backbone.blocks) - 1
         bound = math.sqrt(6 / (3 * math.prod(backbone.patch_embed.patch_size) + self.embed_dim))
         self.prompts = nn.Parameter(
-            torch.empty(n_layers, n_prompts, self.embed_dim).uniform_(-bound, bound),
+            torch.empty(n_own, n_prompts, self.embed_dim).uniform_(-bound, bound),
             requires_grad=n_prompts > 0,
         )
         hand_equals_autograd()  # tried once, here, where no counter or profiler looks on
@@ -128,7 +128,7 @@ class PromptedViT(nn.Module):
         """
         if not self.has_prefix_form:
             return self.forward_plain(images)
-        x = images if self._are_tokens(images) else self.lower(images)  # (B, T, D)
+        x = images if are_tokens(self.backbone, images) else self.lower(images)  # (B, T, D)
         if self.depth == "shallow" and self.n_prompts:
             return self._forward_shallow(x)
         *blocks, last = self.backbone.blocks[self.first :]
@@ -149,19 +149,7 @@ class PromptedViT(nn.Module):
         Raises:
             InputError: the images are not of the backbone's size.
         """
-        x = self.embed(images)  # (B, T, D)
-        blocks = self.backbone.blocks[: self.first]
-        wanted = images.requires_grad or any(p.requires_grad for p in blocks.parameters())
-        with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
-            known = all(map(has_prefix_form, blocks))
-            turns = rotations(self.backbone, self.backbone.num_prefix_tokens if known else 0)
-            no_prompts = x.new_empty(0, self.embed_dim)
-            for block, rotation in zip(blocks, turns[: self.first], strict=True):
-                if known:
-                    x = image_block(block, x, no_prompts, None, rotation)
-                else:
-                    x = timm_block(block, x, None, rotation)
-        return x
+        return lower_tokens(self.backbone, images, self.first)
 
     def block_inputs(self) -> list[tuple[Tensor, Tensor | None]]:
         """What each prompted block is given: prompts (P, D), and further key-values.
@@ -173,7 +161,7 @@ class PromptedViT(nn.Module):
 
     def forward_plain(self, images: Tensor) -> Tensor:
         """The same result as the paper writes it: prompts among the tokens, timm's own blocks."""
-        if not self._are_tokens(images):
+        if not are_tokens(self.backbone, images):
             images = self.embed(images)
             below = slice(0, self.first)
             for block, rotation in zip(
@@ -203,10 +191,7 @@ class PromptedViT(nn.Module):
         Raises:
             InputError: the images are not of the backbone's size.
         """
-        vit = self.backbone
-        images = check_images(vit, images)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-            return image_tokens(vit, images)
+        return embed_images(self.backbone, images)
 
     @torch.no_grad()
     def attention(self, images: Tensor) -> Tensor:
@@ -220,7 +205,7 @@ class PromptedViT(nn.Module):
             raise InputError(
                 "Attention maps are read from deep prompts in timm's own attention blocks."
             )
-        x = images if self._are_tokens(images) else self.lower(images)
+        x = images if are_tokens(self.backbone, images) else self.lower(images)
         *blocks, last = self.backbone.blocks[self.first :]
         *inputs, (prompts, key_values) = self.block_inputs()
         *turns, turn = self._rotations(self.backbone.num_prefix_tokens)
@@ -236,12 +221,6 @@ class PromptedViT(nn.Module):
             scores = scores.masked_fill(~last_mask(len(prompts), n_shared, x), -math.inf)
         on_patches = scores.softmax(dim=-1).mean(dim=1)[..., -self.n_patches :]  # (B, P, patches)
         return on_patches.unflatten(-1, self.backbone.patch_embed.grid_size)  # (B, P, h, w)
-
-    def _are_tokens(self, images: Tensor) -> bool:
-        """Whether these are tokens that `lower` made, and no images."""
-        check_floats(images)
-        n_tokens = self.backbone.num_prefix_tokens + self.n_patches
-        return images.ndim == 3 and images.shape[1:] == (n_tokens, self.embed_dim)
 
     @property
     def n_patches(self) -> int:
@@ -304,6 +283,43 @@ class PromptedViT(nn.Module):
         return self.backbone.fc_norm(self.backbone.norm(x)) if self.norm_output else x
 
 
+def embed_images(vit: Backbone, images: Tensor) -> Tensor:
+    """Image tokens before the first block of a frozen backbone: (B, 3, H, W) -> (B, T, D)."""
+    images = check_images(vit, images)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
+        return image_tokens(vit, images)
+
+
+def lower_tokens(vit: Backbone, images: Tensor, n_blocks: int) -> Tensor:
+    """Image tokens behind the first n frozen blocks: (B, 3, H, W) -> (B, T, D).
+
+    Args:
+        vit: the backbone.
+        images: normalised, of the backbone's size.
+        n_blocks: n >= 0.
+    """
+    x = embed_images(vit, images)  # (B, T, D)
+    blocks = vit.blocks[:n_blocks]
+    wanted = images.requires_grad or any(p.requires_grad for p in blocks.parameters())
+    with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
+        known = all(map(has_prefix_form, blocks))
+        turns = rotations(vit, vit.num_prefix_tokens if known else 0)
+        no_prompts = x.new_empty(0, vit.embed_dim)
+        for block, rotation in zip(blocks, turns[:n_blocks], strict=True):
+            if known:
+                x = image_block(block, x, no_prompts, None, rotation)
+            else:
+                x = timm_block(block, x, None, rotation)
+    return x
+
+
+def are_tokens(vit: Backbone, images: Tensor) -> bool:
+    """Whether these are tokens that `lower_tokens` made, (B, T, D), and no images."""
+    check_floats(images)
+    n_tokens = vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size)
+    return images.ndim == 3 and images.shape[1:] == (n_tokens, vit.embed_dim)
+
+
 def check_images(vit: Backbone, images: Tensor) -> Tensor:
     """The images in the precision of the backbone, if they are a batch that it reads.
 
@@ -334,8 +350,12 @@ def check_floats(images: Tensor) -> None:
         )
 
 
-def _n_layers(depth: str | int, n_blocks: int) -> int:
-    """How many blocks have prompts of their own."""
+def n_layers(depth: str | int, n_blocks: int) -> int:
+    """How many blocks of the last ones a depth names; of "shallow", one.
+
+    Raises:
+        InputError: no such depth.
+    """
     if isinstance(depth, int) and not isinstance(depth, bool) and 1 <= depth <= n_blocks:
         return depth
     if depth in ("deep", "shallow"):

@@ -9,7 +9,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mlvpt.baselines.pooled import AttentionPromptedViT, FrozenPooledClassifier
+from mlvpt.baselines.pooled import (
+    AttentionPromptedViT,
+    FrozenPooledClassifier,
+    trained_depth,
+)
 from mlvpt.errors import InputError
 
 
@@ -23,7 +27,7 @@ class KeyValuePromptedViT(AttentionPromptedViT):
         attention of block l:  K <- [kv_l, K],  V <- [kv_l, V]
 
     Attributes:
-        key_values: (L, P_kv, H, d) parameter.
+        key_values: (L, P_kv, H, d) parameter, with n for L where the last n blocks have prompts.
         token_mask: (P, 1), segment_mask: (P, S) buffers of 0 and 1, the same in all blocks.
     """
 
@@ -39,6 +43,8 @@ class KeyValuePromptedViT(AttentionPromptedViT):
         **options: Any,
     ) -> None:
         super().__init__(backbone, n_prompts, **options)
+        if self.depth == "shallow":
+            raise InputError("depth is 'shallow', which E2VPT has not: choose 'deep' or a number.")
         if n_prompts < 1 or n_key_values < 1:
             raise InputError("E2VPT needs at least one prompt and one key-value prompt.")
         if n_segments < 1 or self.embed_dim % n_segments:
@@ -46,7 +52,7 @@ class KeyValuePromptedViT(AttentionPromptedViT):
                 f"n_segments is {n_segments}: it must divide the width {self.embed_dim}."
             )
         attn = backbone.blocks[0].attn
-        shape = (len(backbone.blocks), n_key_values, attn.num_heads, attn.head_dim)
+        shape = (len(self.prompts), n_key_values, attn.num_heads, attn.head_dim)
         bound = math.sqrt(6 / (n_key_values * attn.head_dim))  # Kaiming, as the official code
         self.key_values = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
         self.register_buffer("token_mask", torch.ones(n_prompts, 1))
@@ -74,6 +80,7 @@ class E2VPT(FrozenPooledClassifier, methods=("e2vpt",)):
         n_prompts: P.
         n_key_values: P_kv, default 5, official code.
         n_segments: S, segments of a prompt, default 16, official code.
+        depth: "deep", or the number of last blocks that have prompts; then n stands for L.
         backbone, class_names, shared: pool and the backbone's source, see
             `FrozenPooledClassifier`. The paper reads the class token.
 
@@ -92,15 +99,21 @@ class E2VPT(FrozenPooledClassifier, methods=("e2vpt",)):
         n_prompts: int = 30,
         n_key_values: int = 5,
         n_segments: int = 16,
+        depth: str | int = "deep",
         **shared: Any,
     ) -> None:
         own = {"n_prompts": n_prompts, "n_key_values": n_key_values, "n_segments": n_segments}
+        own["depth"] = depth
         prompts = partial(KeyValuePromptedViT, **own)
         super().__init__(backbone, class_names, prompts=prompts, **shared)
         self.options |= own
         # buffers: a model that was trained, saved and loaded must still know its start
         for name, parameter in list(self.trainable_parameters()):
             self.register_buffer(_initial(name), parameter.detach().clone())
+
+    @classmethod
+    def options_of(cls, config: Any) -> dict[str, Any]:
+        return {**super().options_of(config), "depth": trained_depth(config)}
 
     @property
     def n_effective(self) -> int:

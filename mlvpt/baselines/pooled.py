@@ -7,10 +7,11 @@ from typing import Any, ClassVar, NoReturn
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mlvpt.backbones import Origin, build_backbone
+from mlvpt.backbones import Origin, build_backbone, rotations
 from mlvpt.classifier import MultiLabelClassifier, Output, PromptedClassifier
 from mlvpt.errors import InputError
-from mlvpt.prompts import PromptedViT, check_images
+from mlvpt.prefix import timm_block
+from mlvpt.prompts import PromptedViT, are_tokens, check_images, lower_tokens, n_layers
 
 WITHOUT_PROMPTS = partial(PromptedViT, n_prompts=0)
 
@@ -89,6 +90,11 @@ class AttentionPromptedViT(PromptedViT):
         )
 
 
+def trained_depth(config: Any) -> str | int:
+    """The number of last blocks that the settings name, or "deep" for all of them."""
+    return config.depth if isinstance(config.depth, int) else "deep"
+
+
 class FrozenPooledClassifier(PromptedClassifier, PooledClassifier):
     """A pooled classifier whose backbone is frozen, in eval mode, inside a PromptedViT.
 
@@ -125,12 +131,15 @@ class TunedPooledClassifier(PooledClassifier):
     while it is trained, as they did when its weights were made.
 
     Args:
+        depth: "deep" trains weights of the whole backbone, a number n those of the last n blocks
+            and of the final norm. The blocks below stay in eval mode.
         backbone, class_names, pool, source: see `FrozenPooledClassifier`.
 
     Attributes:
         trained: the weights of the backbone that are trained, by the end of their names.
     """
 
+    settings = ("pool",)
     trained: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -139,16 +148,45 @@ class TunedPooledClassifier(PooledClassifier):
         class_names: Sequence[str],
         *,
         pool: str | None = None,
+        depth: str | int = "deep",
         **source: Any,
     ) -> None:
         vit, origin = build_backbone(backbone, **source)
         super().__init__(vit, origin, class_names, pool=pool)
+        n_blocks = len(vit.blocks)
+        if depth == "shallow":
+            raise InputError("depth is 'shallow', which is of prompts: choose 'deep' or a number.")
+        self.options["depth"] = depth
+        self.first = n_blocks - n_layers(depth, n_blocks)
         self.vit = vit
         self.vit.attn_pool = None  # of a SigLIP; nothing reads it, so nothing could train it
+        upper = tuple(f"blocks.{i}." for i in range(self.first, n_blocks))
         for name, parameter in self.vit.named_parameters():
-            parameter.requires_grad_(name.endswith(self.trained))
+            within = self.first == 0 or name.startswith((*upper, "norm.", "fc_norm."))
+            parameter.requires_grad_(within and name.endswith(self.trained))
+
+    @classmethod
+    def options_of(cls, config: Any) -> dict[str, Any]:
+        return {**super().options_of(config), "depth": trained_depth(config)}
+
+    @property
+    def n_frozen_blocks(self) -> int:
+        return self.first
+
+    def train(self, mode: bool = True) -> "TunedPooledClassifier":
+        super().train(mode)
+        self.vit.blocks[: self.first].eval()
+        return self
 
     def tokens(self, images: Tensor) -> Tensor:
-        images = check_images(self.vit, images)
-        x = self.vit.fc_norm(self.vit.forward_features(images))  # (B, T, D)
+        if self.first == 0:
+            x = self.vit.forward_features(check_images(self.vit, images))
+        else:
+            known = are_tokens(self.vit, images)
+            x = images if known else lower_tokens(self.vit, images, self.first)
+            turns = rotations(self.vit)
+            for block, turn in zip(self.vit.blocks[self.first :], turns[self.first :], strict=True):
+                x = timm_block(block, x, None, turn)
+            x = self.vit.norm(x)
+        x = self.vit.fc_norm(x)  # (B, T, D)
         return x[:, :1] if self.options["pool"] == "class" else x[:, self.vit.num_prefix_tokens :]

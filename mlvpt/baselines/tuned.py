@@ -74,6 +74,7 @@ class LoRA(TunedPooledClassifier, methods=("lora",)):
                 "of its qkv layer without calling it: choose BitFit, or prompts."
             )
         layers = ["qkv"] if attn.qkv is not None else ["q_proj", "k_proj", "v_proj"]
-        targets = [f"attn.{layer}" for layer in layers]
+        blocks = range(self.first, len(self.vit.blocks))
+        targets = [f"blocks.{i}.attn.{layer}" for i in blocks for layer in layers]
         update = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
         peft.inject_adapter_in_model(update, self.vit)

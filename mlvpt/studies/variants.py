@@ -43,9 +43,18 @@ def _loss(name: str, question: str, paper: bool = False, **changes: Any) -> Vari
     return Variant(name, {f"loss.{k}": v for k, v in changes.items()}, question, paper)
 
 
+# prompts before the first block change every token behind it: none can be kept
+FROM_THE_FIRST = ("vpt_shallow", "gate_vpt")
 METHODS = (
     Variant(BASE, {}, "ML-VPT"),
-    *(Variant(name, {"model.method": name}, kind.__name__) for name, kind in BASELINES.items()),
+    *(
+        Variant(
+            name,
+            {"model.method": name} | ({"data.token_cache": None} if name in FROM_THE_FIRST else {}),
+            kind.__name__,
+        )
+        for name, kind in BASELINES.items()
+    ),
 )
 PRUNED = Variant("e2vpt_pruned", {"model.method": "e2vpt"}, "E2VPT, pruned and rewound", prune=True)
 POOLED = ("linear_probe", "vpt_deep", "full_finetuning")

@@ -103,7 +103,8 @@ class ModelConfig:
             (VOC2007 and COCO2014), chance, one single group, or k-means of the label statistics.
         views: the label views in use.
         gate: how a class mixes the experts of its group.
-        depth: prompts in every block, before the first only, or in the last n blocks.
+        depth: prompts in every block, before the first only, or in the last n blocks; where a
+            method trains the backbone's own weights, all blocks or the last n.
         isolate_prompts: prompts do not attend to other prompts.
         norm_output: prompt tokens after the final norm; None: as the release does per family.
         n_prompts: prompt tokens of the baselines that have no groups.

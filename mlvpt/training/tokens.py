@@ -10,6 +10,7 @@ tokens.bin is float32, image after image; index.json says which image is where.
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mlvpt.datasets import MultiLabelDataset, Splits
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, write_json
 from mlvpt.images import eval_transform, normalize
+from mlvpt.prompts import lower_tokens
 from mlvpt.training.checkpoint import run_lock
 
 BATCH = 64  # images through the frozen blocks at a time
@@ -57,7 +59,7 @@ def keep_tokens(
 
     Args:
         datasets: of images.
-        model: a classifier with a `prompted_vit`, on the device that is to make the tokens.
+        model: a classifier, on the device that is to make the tokens.
         folder: of all kept tokens; each kind has a folder of its own inside.
         progress: show a bar while tokens are made.
 
@@ -65,16 +67,16 @@ def keep_tokens(
         A KeptTokens per data set.
 
     Raises:
-        InputError: the model has prompts in its first block, or an image cannot be read.
+        InputError: every block depends on what is trained, or an image cannot be read.
     """
-    prompted = model.prompted_vit
-    if prompted is None or prompted.first == 0:
+    vit = model.vit
+    if model.n_frozen_blocks == 0:
         raise InputError(
             "data.token_cache: every block of this method depends on what is trained, so there are "
             "no tokens to keep. Give model.depth a number of last blocks, or drop the cache."
         )
     home = Path(folder) / _kind(model)
-    shape = (prompted.backbone.num_prefix_tokens + prompted.n_patches, prompted.embed_dim)
+    shape = (vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size), vit.embed_dim)
     with run_lock(home, wait=True):  # runs side by side share what the first of them makes
         index = _read_index(home)
         keys = [[_image_key(dataset, i) for i in range(len(dataset))] for dataset in datasets]
@@ -116,7 +118,8 @@ def _tokens(model: Any, images: list[tuple[MultiLabelDataset, int]], bar: Any) -
         chunk = images[start : start + BATCH]
         pixels = torch.stack([transform(dataset.load_image(i)) for dataset, i in chunk])
         batch = normalize(pixels.to(device), model.mean, model.std)
-        parts.append(model.prompted_vit.lower(batch).float().cpu().numpy())
+        tokens = lower_tokens(model.vit, batch, model.n_frozen_blocks)
+        parts.append(tokens.float().cpu().numpy())
         bar.update(len(chunk))
     return np.concatenate(parts)
 
@@ -142,11 +145,11 @@ def _read_index(home: Path) -> dict[str, int]:
 
 def _kind(model: Any) -> str:
     """The name of a kind of tokens: everything that decides them but the image."""
-    height, width = model.image_size
-    parts = [backbone_hash(model.vit), model.prompted_vit.first, height, width]
+    (height, width), first = model.image_size, model.n_frozen_blocks
+    parts = [backbone_hash(model.vit, first), first, height, width]
     text = json.dumps([*parts, list(model.mean), list(model.std)])
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return f"block{model.prompted_vit.first}_{height}x{width}_{digest}"
+    return f"block{first}_{height}x{width}_{digest}"
 
 
 def _image_key(dataset: MultiLabelDataset, index: int) -> str:

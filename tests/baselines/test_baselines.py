@@ -24,6 +24,7 @@ from mlvpt.baselines.e2vpt import KeyValuePromptedViT
 from mlvpt.classifier import MultiLabelClassifier
 from mlvpt.errors import InputError
 from mlvpt.losses import AsymmetricLoss, MLVPTLoss
+from mlvpt.prompts import lower_tokens
 from mlvpt.training.build import build_model
 from mlvpt.training.config import ModelConfig
 
@@ -101,6 +102,10 @@ def test_build_makes_every_baseline_by_name_with_logits_of_all_classes(method):
         (E2VPT, {"n_key_values": 3}, L * P * D + L * 3 * D + HEAD),
         (BitFit, {}, 11 * L * D + 2 * D + HEAD),
         (LoRA, {"rank": 2}, 4 * L * 2 * D + HEAD),
+        (E2VPT, {"n_key_values": 3, "depth": 1}, P * D + 3 * D + HEAD),
+        (BitFit, {"depth": 1}, 11 * D + D + HEAD),
+        (LoRA, {"rank": 2, "depth": 1}, 4 * 2 * D + HEAD),
+        (FullFineTuning, {"depth": 1}, 12 * D * D + 13 * D + 2 * D + HEAD),
         (QueryHead, {}, 13 * D * D + 16 * D + K * (2 * D + 1)),
     ],
 )
@@ -118,6 +123,41 @@ def test_a_new_linear_head_knows_nothing_whatever_the_seed(seed):
 def test_full_fine_tuning_trains_every_weight():
     model = make(FullFineTuning)
     assert model.n_trainable == sum(p.numel() for p in model.parameters())
+
+
+LAST_BLOCKS = [BitFit, LoRA, FullFineTuning, E2VPT]
+
+
+@pytest.mark.parametrize("kind", LAST_BLOCKS)
+def test_training_the_last_blocks_gives_the_same_from_images_and_from_kept_tokens(kind):
+    model = make(kind, depth=2)
+    tokens = lower_tokens(model.vit, images(), model.n_frozen_blocks)
+    assert model.n_frozen_blocks == L - 2
+    torch.testing.assert_close(model(images()).logits, model(tokens).logits)
+
+
+@pytest.mark.parametrize("kind", [BitFit, FullFineTuning])
+def test_which_blocks_are_trained_does_not_change_what_a_model_computes(kind):
+    whole = kind(tiny_vit(), NAMES)
+    last = kind(tiny_vit(), NAMES, depth=1)
+    torch.testing.assert_close(last.tokens(images()), whole.tokens(images()))
+
+
+def test_blocks_below_the_trained_ones_stay_in_eval_mode():
+    model = make(FullFineTuning, depth=1).train()
+    assert [block.training for block in model.vit.blocks] == [False, False, True]
+
+
+@pytest.mark.parametrize("kind", LAST_BLOCKS)
+def test_depth_shallow_is_refused_by_methods_that_are_not_shallow(kind):
+    with pytest.raises(InputError, match="choose 'deep' or a number"):
+        make(kind, depth="shallow")
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(2, 2), ("deep", "deep"), ("shallow", "deep")])
+def test_the_setting_depth_names_the_trained_blocks_of_a_tuned_backbone(depth, expected):
+    model = build("bitfit", ModelConfig(depth=depth), NAMES)
+    assert model.options["depth"] == expected
 
 
 @pytest.mark.parametrize("kind", [*PROMPTED, BitFit, LoRA])

@@ -107,6 +107,13 @@ def test_other_blocks_and_sizes_have_tokens_of_their_own(tiny_csv, tmp_path):
     assert len(list(tmp_path.glob("*/tokens.bin"))) == 3
 
 
+def test_methods_that_share_the_blocks_below_share_their_tokens(tiny_csv, tmp_path):
+    for method in ("vpt_deep", "bitfit", "full_finetuning", "e2vpt"):
+        splits, model = parts_of(config(tiny_csv, model_method=method))
+        tokens.keep_tokens([splits.val], model, tmp_path, progress=False)
+    assert len(list(tmp_path.glob("*/tokens.bin"))) == 1
+
+
 def test_an_index_that_is_none_is_refused_in_words(tiny_csv, tmp_path):
     splits, model = parts_of(config(tiny_csv))
     tokens.keep_tokens([splits.val], model, tmp_path, progress=False)
@@ -118,7 +125,11 @@ def test_an_index_that_is_none_is_refused_in_words(tiny_csv, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"model_depth": "deep"}, {"model_method": "full_finetuning"}, {"model_method": "bitfit"}],
+    [
+        {"model_depth": "deep"},
+        {"model_method": "vpt_shallow"},
+        {"model_method": "bitfit", "model_depth": "deep"},
+    ],
 )
 def test_a_method_whose_every_block_is_trained_keeps_no_tokens(tiny_csv, tmp_path, changes):
     settings = config(tiny_csv, data_token_cache=str(tmp_path / "tokens"), **changes)
