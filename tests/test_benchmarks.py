@@ -10,11 +10,15 @@ import torch
 
 from mlvpt import plots
 from mlvpt.prompts import PromptedViT
+from mlvpt.training.recipes import load, recipe_path
 
 SPEED = runpy.run_path(
     str(Path(__file__).parents[1] / "benchmarks" / "prompted_vit.py"), run_name="speed"
 )
 GPU = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "gpu.py"), run_name="gpu")
+FEWER = runpy.run_path(
+    str(Path(__file__).parents[1] / "benchmarks" / "fewer_tags.py"), run_name="fewer_tags"
+)
 
 
 def test_gpu_benchmark_measures_every_form_with_every_backend_and_names_what_fails(tmp_path):
@@ -62,6 +66,31 @@ def test_the_products_alone_run_and_take_less_than_the_step_that_needs_them():
     forms = {"step": step, "products": SPEED["products"](model, 8)}
     seconds = SPEED["interleaved"](forms, 5, clock)
     assert 0 < SPEED["median_ratio"](seconds["products"], seconds["step"]) < 1
+
+
+def test_fewer_tags_keeps_the_most_frequent_of_the_training_images_and_every_image(tmp_path):
+    manifest = tmp_path / "labels.csv"
+    rows = [
+        "a.jpg,hat;shoes,train",
+        "b.jpg,shoes,train",
+        "c.jpg,hat;ring;ring 2,test",
+        "d.jpg,,test",
+    ]
+    manifest.write_text("\n".join(["path,labels,split", *rows, ""]))
+    kept = FEWER["keep_tags"](manifest, 2, tmp_path / "made" / "two.csv")
+    found = kept.read_text().splitlines()
+    assert found == ["path,labels,split", *rows[:2], "c.jpg,hat,test", "d.jpg,,test"]
+
+
+def test_fewer_tags_gives_every_source_as_many_experts():
+    jobs = FEWER["jobs_of"](load(recipe_path("clothing_deit_tiny")), 12, 2)
+    models = [job.config.model for job in jobs]
+    experts = {
+        model.experts_per_group * (1 if model.group_source == "single" else model.n_groups)
+        for model in models
+    }
+    assert len({job.key for job in jobs}) == 6
+    assert experts == {15}
 
 
 def small_vit(depth):
