@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mlvpt.backbones import Origin, build_backbone, rotations
 from mlvpt.classifier import MultiLabelClassifier, Output, PromptedClassifier
 from mlvpt.errors import InputError
-from mlvpt.prefix import timm_block
+from mlvpt.prefix import block_rows, has_prefix_form, timm_block
 from mlvpt.prompts import PromptedViT, are_tokens, check_images, lower_tokens, n_layers
 
 WITHOUT_PROMPTS = partial(PromptedViT, n_prompts=0)
@@ -132,7 +132,7 @@ class TunedPooledClassifier(PooledClassifier):
 
     Args:
         depth: "deep" trains weights of the whole backbone, a number n those of the last n blocks
-            and of the final norm. The blocks below stay in eval mode.
+            and of the final norm, and the backbone stays in eval mode.
         backbone, class_names, pool, source: see `FrozenPooledClassifier`.
 
     Attributes:
@@ -175,18 +175,22 @@ class TunedPooledClassifier(PooledClassifier):
 
     def train(self, mode: bool = True) -> "TunedPooledClassifier":
         super().train(mode)
-        self.vit.blocks[: self.first].eval()
+        if self.first:
+            self.vit.eval()
         return self
 
     def tokens(self, images: Tensor) -> Tensor:
+        vit, n_prefix = self.vit, self.vit.num_prefix_tokens
+        rows = slice(0, 1) if self.options["pool"] == "class" else slice(n_prefix, None)
         if self.first == 0:
-            x = self.vit.forward_features(check_images(self.vit, images))
+            return vit.fc_norm(vit.forward_features(check_images(vit, images))[:, rows])
+        x = images if are_tokens(vit, images) else lower_tokens(vit, images, self.first)
+        *blocks, last = vit.blocks[self.first :]
+        *turns, turn = rotations(vit)[self.first :]
+        for block, rotation in zip(blocks, turns, strict=True):
+            x = timm_block(block, x, None, rotation)
+        if has_prefix_form(last):  # what is not read need not be made
+            x = block_rows(last, x, rows, rotations(vit, n_prefix)[-1])
         else:
-            known = are_tokens(self.vit, images)
-            x = images if known else lower_tokens(self.vit, images, self.first)
-            turns = rotations(self.vit)
-            for block, turn in zip(self.vit.blocks[self.first :], turns[self.first :], strict=True):
-                x = timm_block(block, x, None, turn)
-            x = self.vit.norm(x)
-        x = self.vit.fc_norm(x)  # (B, T, D)
-        return x[:, :1] if self.options["pool"] == "class" else x[:, self.vit.num_prefix_tokens :]
+            x = timm_block(last, x, None, turn)[:, rows]
+        return vit.fc_norm(vit.norm(x))

@@ -136,16 +136,20 @@ def test_training_the_last_blocks_gives_the_same_from_images_and_from_kept_token
     torch.testing.assert_close(model(images()).logits, model(tokens).logits)
 
 
-@pytest.mark.parametrize("kind", [BitFit, FullFineTuning])
-def test_which_blocks_are_trained_does_not_change_what_a_model_computes(kind):
-    whole = kind(tiny_vit(), NAMES)
-    last = kind(tiny_vit(), NAMES, depth=1)
+@pytest.mark.parametrize("pool", ["class", "patches"])
+@pytest.mark.parametrize("kind", [BitFit, FullFineTuning, LoRA])
+def test_which_blocks_are_trained_does_not_change_what_a_model_computes(kind, pool):
+    if kind is LoRA:
+        pytest.importorskip("peft")
+    whole = kind(tiny_vit(), NAMES, pool=pool)
+    last = kind(tiny_vit(), NAMES, depth=1, pool=pool)
     torch.testing.assert_close(last.tokens(images()), whole.tokens(images()))
 
 
-def test_blocks_below_the_trained_ones_stay_in_eval_mode():
+def test_a_backbone_whose_last_blocks_are_trained_stays_in_eval_mode():
     model = make(FullFineTuning, depth=1).train()
-    assert [block.training for block in model.vit.blocks] == [False, False, True]
+    assert model.training
+    assert not any(module.training for module in model.vit.modules())
 
 
 @pytest.mark.parametrize("kind", LAST_BLOCKS)
