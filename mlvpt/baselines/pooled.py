@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, NoReturn
 
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from mlvpt.backbones import Origin, build_backbone, rotations
@@ -191,6 +191,9 @@ class TunedPooledClassifier(PooledClassifier):
             x = timm_block(block, x, None, rotation)
         if has_prefix_form(last):  # what is not read need not be made
             x = block_rows(last, x, rows, rotations(vit, n_prefix)[-1])
+        elif type(last) is Block:  # with an adapter in its attention
+            x = (x + last.ls1(last.attn(last.norm1(x))))[:, rows]
+            x = x + last.ls2(last.mlp(last.norm2(x)))
         else:
             x = timm_block(last, x, None, turn)[:, rows]
         return vit.fc_norm(vit.norm(x))
