@@ -14,12 +14,14 @@ from matplotlib.axes import Axes
 
 from mlvpt.plots.cost import accuracy_against_cost
 from mlvpt.results import load
+from mlvpt.studies import tables
 from mlvpt.studies.statistics import mean_std, paired_test, summarise
-from mlvpt.studies.tables import TITLES, layout, percent, signed
+from mlvpt.studies.tables import layout, percent, signed
 from mlvpt.studies.variants import BASE, ablation_variants, has_authors_groups
 from mlvpt.training import recipes
 
 PHOTOGRAPHS = {"voc2007_deit_tiny": "VOC2007", "clothing_deit_tiny": "Clothing Co-Parsing"}
+TITLES = {**tables.TITLES, "full_finetuning": "fine-tuning"}  # of the last block alone
 FINAL = ("test_mAP", "test_CF1", "test_OF1")  # measures of a run on photographs
 SOURCES = {
     "labels": "by labels",
