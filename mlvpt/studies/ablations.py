@@ -7,7 +7,8 @@
     ablations  ML-VPT with one part changed at a time
     groups     ML-VPT with 2 to 13 groups, by labels, by chance, by k-means, as the authors released
                them where they did, and without grouping
-    blocks     ML-VPT and VPT-deep with prompts in the last 1, 3, 6 or in all blocks
+    blocks     ML-VPT and VPT-deep with prompts, and BitFit with trained biases, in the last 1, 3,
+               6 or in all blocks
     strength   eight methods as the planted co-occurrence of scenes grows from 0 to 1
 
 Everything is compared on the same data, loop, loss and number of epochs, with the same seeds. A
@@ -232,13 +233,13 @@ def group_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
 
 
 def block_jobs(base: TrainConfig, seeds: Sequence[int], out: Path) -> list[Job]:
-    """Prompts in the last blocks alone, what they reach and what they cost.
+    """Prompts or trained biases in the last blocks alone, what they reach and what they cost.
 
     Rate and decay are those that decay chose with as many blocks (`--model.depth 3`), or else with
     the most blocks below.
     """
     base = change(base, {"model.pool": best_pool(base, out)})
-    methods = [variant for variant in METHODS if variant.name in (BASE, "vpt_deep")]
+    methods = [variant for variant in METHODS if variant.name in (BASE, "vpt_deep", "bitfit")]
     best: dict[str, Run] = {}
     jobs: list[Job] = []
     for n in BLOCKS:
