@@ -55,13 +55,15 @@ def test_a_step_keeps_ten_numbers_per_token_and_channel_of_each_block_with_promp
     assert kept[3] - kept[2] == pytest.approx(of_a_block, rel=0.01)
 
 
-def test_the_products_alone_run_and_take_less_than_the_step_that_needs_them():
+def test_the_parts_of_a_step_run_and_each_takes_less_than_the_step_that_needs_them():
     model, clock = small_vit(4), SPEED["CLOCKS"]["processor"]
     images = torch.randn(8, 3, 64, 64)
-    step = SPEED["calls"](model, images, "no")["step"]["prefix"]
-    forms = {"step": step, "products": SPEED["products"](model, 8)}
+    forms = {"step": SPEED["calls"](model, images, "no")["step"]["prefix"]}
+    forms["products"] = SPEED["products"](model, 8)
+    forms |= SPEED["beside_products"](model, 8)
     seconds = SPEED["interleaved"](forms, 5, clock)
-    assert 0 < SPEED["median_ratio"](seconds["products"], seconds["step"]) < 1
+    for part in ("products", "gelu", "norms"):
+        assert 0 < SPEED["median_ratio"](seconds[part], seconds["step"]) < 1, part
 
 
 def small_vit(depth):
