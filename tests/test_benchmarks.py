@@ -42,6 +42,20 @@ def test_gpu_benchmark_covers_modes_models_sides_and_batches():
     assert {r["compile"] for r in rows if r["part"] == "compile"} == set(GPU["MODES"][1:])
 
 
+def test_gpu_benchmark_measures_compiled_forms(monkeypatch):
+    by_inductor = torch.compile  # calls a C++ compiler, for minutes
+
+    def traced(forward, mode):
+        return by_inductor(forward, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    (row, *_) = (row for row in GPU["cases"](tiny=True) if row["part"] == "compile")
+    found = GPU["measure"](row, 1e9, _Options())
+    assert "errors" not in found
+    assert found["step_prefix_over_plain"] > 0
+    assert found["inference_prefix_over_unprompted"] > 0
+
+
 def test_a_product_has_a_rate(tmp_path):
     assert torch.isfinite(torch.tensor(GPU["matrix_rate"](_Options())))
 
