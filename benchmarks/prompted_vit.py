@@ -12,7 +12,8 @@ With --no-memory the rows are of part "time".
 
 "products" are the matrix products and the attention that a training step of the prefix form cannot
 do without, alone, on numbers that are in the cache: no block that is written better gets below
-them. "saved" is what the step keeps for its backward pass, the least that it can take unless it
+them. "gelu" and "norms" are timed alone, too, and what is left of a step is copies, sums and fresh
+memory. "saved" is what the step keeps for its backward pass, the least that it can take unless it
 computes things twice. "blocks" has prompts in the last n blocks only; "kept" is a step that begins
 with kept tokens, as data.token_cache has them.
 
@@ -37,6 +38,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from mlvpt import plots, prefix
@@ -153,6 +155,32 @@ def products(model: PromptedViT, batch_size: int) -> Callable[[], None]:
     return run
 
 
+def beside_products(model: PromptedViT, batch_size: int) -> dict[str, Callable[[], None]]:
+    """GELU and the norms of a step on the image tokens, forward and back, in all blocks but one.
+
+    Of the last block only a norm is needed for all tokens, of the first one norm less.
+    """
+    vit, width = model.backbone, model.embed_dim
+    rows = batch_size * (vit.num_prefix_tokens + model.n_patches)
+    x, (hidden, d) = torch.randn(rows, width), torch.randn(2, rows, 4 * width)
+    gradient = torch.empty_like(d)
+
+    @torch.no_grad()
+    def gelu() -> None:
+        for _ in vit.blocks[1:]:
+            F.gelu(hidden)
+            torch.ops.aten.gelu_backward.grad_input(d, hidden, grad_input=gradient)
+
+    @torch.no_grad()
+    def norms() -> None:
+        for block in vit.blocks[1:]:
+            for norm in (block.norm1, block.norm2):
+                y, *moments = prefix._norm(norm, x)
+                prefix._norm_backward(norm, y, x, *moments)
+
+    return {"gelu": gelu, "norms": norms}
+
+
 def saved_mb(model: PromptedViT, images: torch.Tensor) -> float:
     """MB that the forward pass of the prefix form keeps for the backward pass, weights aside."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -209,13 +237,14 @@ def time_case(case: tuple[str, int, int], batch_size: int, options: Any) -> dict
     for what, forms in calls(model, images, options.precision).items():
         if what == "step" and options.device == "cpu" and options.precision == "no":
             forms["products"] = products(model, batch_size)
+            forms |= beside_products(model, batch_size)
         seconds = interleaved(forms, options.turns, CLOCKS[options.clock])
         row |= {f"{what}_{form}_s": round(statistics.median(s), 5) for form, s in seconds.items()}
         for over in ("plain", "unprompted"):
             row[f"{what}_prefix_over_{over}"] = median_ratio(seconds["prefix"], seconds[over])
-        if "products" in seconds:
-            ratio = median_ratio(seconds["products"], seconds["plain"])
-            row[f"{what}_products_over_plain"] = ratio
+        for part in ("products", "gelu", "norms"):
+            if part in seconds:
+                row[f"{what}_{part}_over_plain"] = median_ratio(seconds[part], seconds["plain"])
     if options.precision == "no":
         row["step_prefix_saved_mb"] = round(saved_mb(model, images), 1)
     return row

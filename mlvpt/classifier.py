@@ -21,7 +21,7 @@ from mlvpt.errors import InputError
 from mlvpt.images import ImageError, eval_transform, normalize, read_picture
 from mlvpt.labels import LabelGroups, check_class_names
 from mlvpt.prompts import PromptedViT
-from mlvpt.saved_model import CONFIG, FORMAT, WEIGHTS, read_model, write_model
+from mlvpt.saved_model import CONFIG, FORMAT, WEIGHTS, read_model, write_card, write_model
 
 BATCH = 32  # pictures that are computed together
 DIVERGED = (
@@ -238,8 +238,11 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
         self.load_state_dict(state, strict=False)
 
     @property
-    def config(self) -> dict[str, Any]:
-        """Settings that build the model again, without its weights, as JSON can hold them."""
+    def saved_config(self) -> dict[str, Any]:
+        """Settings that build the model again, without its weights, as JSON can hold them.
+
+        An attribute of the name `config` would be taken for one of transformers' by its Trainer.
+        """
         return {
             "format": FORMAT,
             "method": type(self).__name__,
@@ -253,16 +256,19 @@ class MultiLabelClassifier(nn.Module, ModelHubMixin):
             "options": self.options,
         }
 
-    def save_pretrained(self, folder: str | Path, **_: Any) -> None:
+    def save_pretrained(self, folder: str | Path, **to_hub: Any) -> None:
         """Write the trained part to `folder`: model.safetensors and config.json, a few MB.
 
         The frozen backbone is not written: its name and a hash of its weights are, so that
         `from_pretrained` can refuse another. Only a random backbone is written in full, because
-        nothing else could bring it back. (Further keywords come from `push_to_hub`.)
+        nothing else could bring it back. (Further keywords come from `push_to_hub`, and with them
+        a model card, README.md, is written, too.)
         """
         state = self.state_dict() if self.backbone_source == "random" else self.trained_state()
-        config = {**self.config, "backbone_sha256": backbone_hash(self.vit)}
+        config = {**self.saved_config, "backbone_sha256": backbone_hash(self.vit)}
         write_model(Path(folder), state, config)
+        if to_hub:
+            write_card(Path(folder), config, type(self).__module__)
 
     @classmethod
     def from_pretrained(

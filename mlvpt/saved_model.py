@@ -14,7 +14,15 @@ from torch import Tensor
 
 from mlvpt.backbones import cache_alone_without_network
 from mlvpt.errors import InputError, first_line
-from mlvpt.files import Outputs, read_json, sha256_of_file, sha256_of_json, write_bytes, write_json
+from mlvpt.files import (
+    Outputs,
+    read_json,
+    sha256_of_file,
+    sha256_of_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
 CHECKSUM = "config_sha256"  # in the header of the weights
@@ -48,6 +56,40 @@ def write_model(folder: Path, state: dict[str, Tensor], config: dict[str, Any]) 
     write_bytes(folder / WEIGHTS, save(state, metadata=header))
     weights_sha256 = sha256_of_file(folder / WEIGHTS)
     write_json(folder / CONFIG, {**config, "weights_sha256": weights_sha256})
+
+
+def write_card(folder: Path, config: dict[str, Any], module: str) -> None:
+    """Write the model's page on the Hub, README.md: the library's tag, how to load it, its classes.
+
+    Args:
+        folder: of the two files.
+        config: what `write_model` was given.
+        module: where the model's class is defined.
+    """
+    method, classes = config["method"], config["class_names"]
+    text = f"""\
+---
+library_name: mlvpt
+pipeline_tag: image-classification
+tags:
+- multi-label-classification
+- visual-prompt-tuning
+---
+
+# {method} on {config["backbone"] or "a built backbone"}
+
+The trained part of a multi-label classifier. Its backbone stayed as it was and is fetched by name.
+
+```python
+from {module} import {method}
+
+model = {method}.from_pretrained("THIS/REPOSITORY")
+model.predict("picture.jpg", threshold=0.5)
+```
+
+{len(classes)} classes: {", ".join(classes)}.
+"""
+    write_text(folder / "README.md", text)
 
 
 def read_model(source: str | Path, **download: Any) -> tuple[Path, dict[str, Any]]:

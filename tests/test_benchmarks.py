@@ -46,6 +46,20 @@ def test_gpu_benchmark_covers_modes_models_sides_and_batches():
     assert {r["compile"] for r in rows if r["part"] == "compile"} == set(GPU["MODES"][1:])
 
 
+def test_gpu_benchmark_measures_compiled_forms(monkeypatch):
+    by_inductor = torch.compile  # calls a C++ compiler, for minutes
+
+    def traced(forward, mode):
+        return by_inductor(forward, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    (row, *_) = (row for row in GPU["cases"](tiny=True) if row["part"] == "compile")
+    found = GPU["measure"](row, 1e9, _Options())
+    assert "errors" not in found
+    assert found["step_prefix_over_plain"] > 0
+    assert found["inference_prefix_over_unprompted"] > 0
+
+
 def test_a_product_has_a_rate(tmp_path):
     assert torch.isfinite(torch.tensor(GPU["matrix_rate"](_Options())))
 
@@ -59,13 +73,15 @@ def test_a_step_keeps_ten_numbers_per_token_and_channel_of_each_block_with_promp
     assert kept[3] - kept[2] == pytest.approx(of_a_block, rel=0.01)
 
 
-def test_the_products_alone_run_and_take_less_than_the_step_that_needs_them():
+def test_the_parts_of_a_step_run_and_each_takes_less_than_the_step_that_needs_them():
     model, clock = small_vit(4), SPEED["CLOCKS"]["processor"]
     images = torch.randn(8, 3, 64, 64)
-    step = SPEED["calls"](model, images, "no")["step"]["prefix"]
-    forms = {"step": step, "products": SPEED["products"](model, 8)}
+    forms = {"step": SPEED["calls"](model, images, "no")["step"]["prefix"]}
+    forms["products"] = SPEED["products"](model, 8)
+    forms |= SPEED["beside_products"](model, 8)
     seconds = SPEED["interleaved"](forms, 5, clock)
-    assert 0 < SPEED["median_ratio"](seconds["products"], seconds["step"]) < 1
+    for part in ("products", "gelu", "norms"):
+        assert 0 < SPEED["median_ratio"](seconds[part], seconds["step"]) < 1, part
 
 
 def test_fewer_tags_keeps_the_most_frequent_of_the_training_images_and_every_image(tmp_path):

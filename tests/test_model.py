@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from tiny_vits import tiny_vit
 
@@ -54,6 +55,20 @@ def test_with_labels_the_answer_is_what_hugging_faces_trainer_reads():
     torch.testing.assert_close(answer["loss"], MLVPTLoss()(output, targets))
     answer["loss"].backward()
     assert model.backbone.prompts.grad.abs().max() > 0
+
+
+def test_hugging_faces_trainer_trains_and_evaluates_a_model(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model, images = small_model(), random_images(4)
+    rows = [{"images": image, "labels": torch.ones(5, dtype=torch.long)} for image in images]
+    before = model.backbone.prompts.detach().clone()
+    arguments = transformers.TrainingArguments(
+        str(tmp_path), max_steps=2, report_to=[], disable_tqdm=True, use_cpu=True
+    )
+    trainer = transformers.Trainer(model, arguments, train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    assert not torch.equal(model.backbone.prompts, before)
+    assert trainer.evaluate()["eval_loss"] > 0
 
 
 def test_one_view_has_half_the_prompts_and_leaves_the_other_fields_empty():
@@ -246,8 +261,8 @@ def test_a_repository_that_cannot_be_fetched_is_named(monkeypatch):
         MLVPT.from_pretrained("someone/model")
 
 
-def test_push_to_hub_uploads_the_two_files_and_a_card(monkeypatch):
-    uploaded = []
+def test_push_to_hub_uploads_the_two_files_and_a_card_with_the_librarys_tag(monkeypatch):
+    uploaded = {}
 
     class FakeApi:
         def __init__(self, **keywords):
@@ -257,11 +272,15 @@ def test_push_to_hub_uploads_the_two_files_and_a_card(monkeypatch):
             return type("Url", (), {"repo_id": repo_id})
 
         def upload_folder(self, *, folder_path, **keywords):
-            uploaded.extend(sorted(path.name for path in folder_path.iterdir()))
+            uploaded.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", FakeApi)
     small_model().push_to_hub("someone/model")
-    assert {"config.json", "model.safetensors"} <= set(uploaded)
+    assert set(uploaded) == {"config.json", "model.safetensors", "README.md"}
+    card = ModelCard(uploaded["README.md"].decode())
+    assert card.data.library_name == "mlvpt"
+    assert "from mlvpt.model import MLVPT\n" in card.text
+    assert ", ".join(NAMES) in card.text
 
 
 def test_predict_reports_classes_above_the_threshold_most_probable_first():
