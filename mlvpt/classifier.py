@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from mlvpt.backbones import Origin, backbone_hash
 from mlvpt.errors import InputError
+from mlvpt.files.saved_model import CONFIG, FORMAT, WEIGHTS, read_model, write_model
 from mlvpt.images import ImageError, eval_transform, normalize, read_picture
 from mlvpt.labels import LabelGroups, check_class_names
 from mlvpt.prompts import PromptedViT
-from mlvpt.saved_model import CONFIG, FORMAT, WEIGHTS, read_model, write_model
 
 BATCH = 32  # pictures that are computed together
 DIVERGED = (

@@ -14,6 +14,7 @@ from mlvpt.classifier import MultiLabelClassifier
 from mlvpt.datasets.shipped import authors_groups_of
 from mlvpt.errors import InputError
 from mlvpt.files import read_json
+from mlvpt.files.saved_model import WEIGHTS
 from mlvpt.grouping import (
     conditional_probabilities,
     cooccurrence_counts,
@@ -24,7 +25,6 @@ from mlvpt.grouping import (
 )
 from mlvpt.labels import LabelGroups
 from mlvpt.losses import AsymmetricLoss, MLVPTLoss
-from mlvpt.saved_model import WEIGHTS
 from mlvpt.training.config import LossConfig, ModelConfig
 
 

@@ -1,0 +1,30 @@
+"""Files that a command leaves, and files that the package reads back.
+
+`writing` and `outputs` write, `reading` reads JSON; `saved_model` knows the two files of a trained
+model, and `network` whether anything can be fetched.
+"""
+
+from mlvpt.files.outputs import Outputs, output_to_standard
+from mlvpt.files.reading import (
+    check_schema,
+    read_json,
+    sha256_of_file,
+    sha256_of_json,
+    shortened,
+)
+from mlvpt.files.writing import atomic_path, stream_of, write_bytes, write_json, write_text
+
+__all__ = [
+    "Outputs",
+    "atomic_path",
+    "check_schema",
+    "output_to_standard",
+    "read_json",
+    "sha256_of_file",
+    "sha256_of_json",
+    "shortened",
+    "stream_of",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
