@@ -23,9 +23,9 @@ from mlvpt.backbones import (
     rotations,
 )
 from mlvpt.errors import InputError
+from mlvpt.frozen_block import hand_equals_autograd
 from mlvpt.prefix import (
     block_rows,
-    hand_equals_autograd,
     has_prefix_form,
     image_block,
     keys_and_values,
@@ -131,14 +131,18 @@ class PromptedViT(nn.Module):
         x = images if self._are_tokens(images) else self.lower(images)  # (B, T, D)
         if self.depth == "shallow" and self.n_prompts:
             return self._forward_shallow(x)
-        *blocks, last = self.backbone.blocks[self.first :]
-        *inputs, (prompts, extra) = self.block_inputs()[-len(blocks) - 1 :]
+        x, *inputs = self._before_last(x)
+        last, rows = self.backbone.blocks[-1], self._image_rows
+        return self._read_out(last_block(last, x, *inputs, rows, self.isolate_prompts))
+
+    def _before_last(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Image tokens (B, T, D) before the last block; its prompts, key-values and rotation."""
+        blocks = self.backbone.blocks[self.first : -1]
+        *inputs, last_inputs = self.block_inputs()[-len(blocks) - 1 :]
         *turns, turn = self._rotations(self.backbone.num_prefix_tokens)
         for block, block_inputs, rotation in zip(blocks, inputs, turns, strict=True):
             x = image_block(block, x, *block_inputs, rotation)
-        rows = self._image_rows
-        x = last_block(last, x, prompts, extra, turn, rows, self.isolate_prompts)
-        return self._read_out(x)
+        return x, *last_inputs, turn
 
     def lower(self, images: Tensor) -> Tensor:
         """Image tokens before the first block that has prompts: (B, 3, H, W) -> (B, T, D).
@@ -221,12 +225,8 @@ class PromptedViT(nn.Module):
                 "Attention maps are read from deep prompts in timm's own attention blocks."
             )
         x = images if self._are_tokens(images) else self.lower(images)
-        *blocks, last = self.backbone.blocks[self.first :]
-        *inputs, (prompts, key_values) = self.block_inputs()
-        *turns, turn = self._rotations(self.backbone.num_prefix_tokens)
-        for block, block_inputs, rotation in zip(blocks, inputs, turns, strict=True):
-            x = image_block(block, x, *block_inputs, rotation)
-        prompts = prompts.to(x.dtype)
+        x, prompts, key_values, turn = self._before_last(x)
+        last, prompts = self.backbone.blocks[-1], prompts.to(x.dtype)
         (q,) = project_heads(last.attn, normed(last, prompts), "q")  # (P, H, d)
         k, _ = keys_and_values(last, normed(last, x), prompts, key_values, turn)
         # k: (B, M + P + T, H, d)
