@@ -36,7 +36,7 @@ test: $(VENV)/.installed-all  ## lint, tests, doctests and every chapter of the 
 # peft brings transformers, whose version 5 needs a newer torch.
 OLDEST_PYTHON ?= python3.10
 lowest = $(shell sed -n 's/^ *"\($(1)\)>=\(.*\)",$$/\1==\2/p' pyproject.toml)
-CORE := $(wildcard tests/test_*.py tests/files/test_*.py) tests/training/test_dinov3.py
+CORE := $(wildcard tests/test_*.py tests/files/test_*.py tests/images/test_*.py) tests/training/test_dinov3.py
 
 # $(call in_throwaway,PYTHON,REQUIREMENTS): the core tests in an environment that is removed at the end
 in_throwaway = folder=$$(mktemp -d); trap 'rm -rf $$folder' EXIT; $(1) -m venv $$folder && \

@@ -1,0 +1,35 @@
+"""Pictures: `reading` makes upright 8-bit RGB of a file, `transforms` the tensors of a batch."""
+
+from mlvpt.images.reading import (
+    NO_PICTURE,
+    OTHER_PICTURES,
+    ImageError,
+    open_rgb,
+    read_picture,
+    read_rgb,
+    state_of_file,
+    to_rgb,
+)
+from mlvpt.images.transforms import (
+    ImageSize,
+    eval_transform,
+    height_width,
+    normalize,
+    train_transform,
+)
+
+__all__ = [
+    "NO_PICTURE",
+    "OTHER_PICTURES",
+    "ImageError",
+    "ImageSize",
+    "eval_transform",
+    "height_width",
+    "normalize",
+    "open_rgb",
+    "read_picture",
+    "read_rgb",
+    "state_of_file",
+    "to_rgb",
+    "train_transform",
+]
