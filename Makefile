@@ -75,7 +75,7 @@ ablations: $(VENV)/.installed-all  ## all baselines and ablations on scenes, 5 s
 	$(VENV)/bin/mlvpt ablate all --seeds 5
 
 tables: $(VENV)/.installed-all  ## write what is made from other files: tables and figures of results, recipes, first picture
-	$(PYTHON) -m mlvpt.studies.tables
+	$(PYTHON) -m mlvpt.studies.pages
 
 benchmark: $(VENV)/.installed-all  ## speed and memory of the prompted ViT, of the loop; time per chapter
 	$(PYTHON) benchmarks/prompted_vit.py

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from mlvpt.studies.tables import first_picture
+from mlvpt.studies.pages import first_picture
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
