@@ -64,8 +64,7 @@ def build_backbone(
 
     Args:
         backbone: a timm name (see `create_backbone`) or a built VisionTransformer or Eva.
-        pretrained, image_size: see `create_backbone`; for a name.
-        backbone_checkpoint: `checkpoint` of `create_backbone`; for a name.
+        pretrained, image_size, backbone_checkpoint: for a name, see `create_backbone`.
 
     Raises:
         InputError: the backbone is unknown or no VisionTransformer, or is built already and comes
@@ -115,17 +114,16 @@ def create_backbone(
             or fetched, a size that the patches do not divide.
     """
     size = {} if image_size is None else {"img_size": _check_size(image_size)}
+    published = pretrained and checkpoint is None
     if name == "scenes":
-        backbone = _scenes_backbone(pretrained and checkpoint is None, **size)
+        backbone = _scenes_backbone(published, **size)
     else:
         _check_name(name)
         try:
-            with cache_alone_without_network(needed=pretrained and checkpoint is None):
-                backbone = timm.create_model(
-                    name, pretrained=pretrained and checkpoint is None, num_classes=0, **size
-                )
+            with cache_alone_without_network(needed=published):
+                backbone = timm.create_model(name, pretrained=published, num_classes=0, **size)
         except (OSError, RuntimeError) as error:
-            if not pretrained or checkpoint is not None:
+            if not published:
                 raise
             raise InputError(
                 f"The weights of {name} could not be loaded ({first_line(error)}). Check the "
@@ -145,7 +143,7 @@ def create_backbone(
 
 
 def _check_size(image_size: int | Sequence[int]) -> int | tuple[int, int]:
-    """The size, a list as JSON and YAML have it made a tuple."""
+    """The size, as an int or a tuple; JSON and YAML have lists."""
     image_size = tuple(image_size) if isinstance(image_size, list) else image_size
     sides = image_size if isinstance(image_size, tuple) else (image_size,) * 2
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):

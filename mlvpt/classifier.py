@@ -376,7 +376,7 @@ def _pictures(images: Any) -> Sequence[Any]:
 
 
 def _read(chunk: Sequence[Any], index: int, start: int) -> Image.Image:
-    """One picture of a chunk; the message of what cannot be read says which it is."""
+    """One picture of a chunk; an error names its position."""
     try:
         return read_picture(chunk[index])
     except ImageError as error:

@@ -196,7 +196,7 @@ def _prefix_backward(
 
 
 def _parts(x: Tensor) -> list[slice]:
-    """A few images at a time, so that no tensor of 4 D channels is made for all of them."""
+    """Slices of a few images each, so that no tensor of 4 D channels is made for all of them."""
     step = max(1, ROWS // x.shape[1])
     return [slice(start, start + step) for start in range(0, len(x), step)]
 

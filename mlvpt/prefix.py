@@ -1,6 +1,7 @@
 """One block of a Vision Transformer with its prompts as a prefix of keys and values.
 
-Exact, and cheaper than prompts among the tokens, because of what nothing reads:
+The result is exact. It costs less than prompts among the tokens, because some products are not
+needed:
 
 - In deep prompting, block l reads its own free parameters as prompts. They do not depend on the
   image, so their keys and values are computed once, not once per image, and stand as a prefix
@@ -79,7 +80,7 @@ def block_rows(
     mask: Tensor | None = None,
     temperature: Tensor | None = None,
 ) -> Tensor:
-    """A block for these rows of the tokens x, which look at all of them.
+    """The output of a block for some rows of the tokens x; these rows attend to all tokens.
 
     Args:
         rotation: of all tokens, see `project_heads`.
@@ -132,7 +133,7 @@ def prefix_keys_and_values(
 
 
 def _share(tokens: Tensor, batch: Tensor) -> Tensor:
-    """What all images have in common, seen as a batch, no copy: (N, H, d) -> (B, N, H, d)."""
+    """Tokens that all images share, as a batch without a copy: (N, H, d) -> (B, N, H, d)."""
     return tokens.expand(len(batch), -1, -1, -1)
 
 
@@ -190,10 +191,10 @@ def timm_block(
 
 
 def has_prefix_form(block: nn.Module) -> bool:
-    """Only blocks whose forward pass is known, line by line, can be taken apart.
+    """Whether the prefix form knows the forward pass of a block, line by line.
 
-    Keys and values are rows of weights: a layer that peft or quantisation put in their place has
-    others.
+    Keys and values are rows of weights. Layers that peft or quantisation put in their place have
+    no such rows.
     """
     if type(block) not in (Block, EvaBlock, EvaBlockPostNorm):
         return False

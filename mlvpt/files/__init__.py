@@ -4,6 +4,8 @@
 model, and `network` whether anything can be fetched.
 """
 
+# ruff: noqa: F401  the names that other rooms use
+
 from mlvpt.files.outputs import Outputs, output_to_standard
 from mlvpt.files.reading import (
     check_schema,
@@ -13,18 +15,3 @@ from mlvpt.files.reading import (
     shortened,
 )
 from mlvpt.files.writing import atomic_path, stream_of, write_bytes, write_json, write_text
-
-__all__ = [
-    "Outputs",
-    "atomic_path",
-    "check_schema",
-    "output_to_standard",
-    "read_json",
-    "sha256_of_file",
-    "sha256_of_json",
-    "shortened",
-    "stream_of",
-    "write_bytes",
-    "write_json",
-    "write_text",
-]

@@ -19,12 +19,13 @@ def read_json(path: str | Path, what: str, schema: Any = object) -> Any:
         schema: see `check_schema`.
 
     Raises:
-        InputError: the file is missing, is not JSON, has a key twice, or does not fit the schema;
-            names the key.
+        InputError: the file is missing, is not JSON, has a key twice, NaN or infinity, or does not
+            fit the schema; names the key.
     """
     path = Path(path)
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_refuse)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {what} is read from it.") from None
     except OSError as error:
@@ -38,15 +39,6 @@ def read_json(path: str | Path, what: str, schema: Any = object) -> Any:
     return content
 
 
-def parse_json(text: str) -> Any:
-    """What JSON text holds.
-
-    Raises:
-        ValueError: it is no JSON, holds NaN or infinity, or a key stands twice.
-    """
-    return json.loads(text, object_pairs_hook=_without_twins, parse_constant=_refuse_constant)
-
-
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
@@ -56,7 +48,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_constant(word: str) -> None:
+def _refuse(word: str) -> None:
     raise ValueError(f"{word} is no number of JSON")
 
 

@@ -83,7 +83,7 @@ def stream_of(path: str | Path) -> int | None:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a pipe or a device has this name; what can only be refused is refused."""
+    """Whether a pipe or a device has this name; folders, sockets and disks are refused."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

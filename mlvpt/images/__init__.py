@@ -1,5 +1,7 @@
 """Pictures: `reading` makes upright 8-bit RGB of a file, `transforms` the tensors of a batch."""
 
+# ruff: noqa: F401  the names that other rooms use
+
 from mlvpt.images.reading import (
     NO_PICTURE,
     OTHER_PICTURES,
@@ -17,19 +19,3 @@ from mlvpt.images.transforms import (
     normalize,
     train_transform,
 )
-
-__all__ = [
-    "NO_PICTURE",
-    "OTHER_PICTURES",
-    "ImageError",
-    "ImageSize",
-    "eval_transform",
-    "height_width",
-    "normalize",
-    "open_rgb",
-    "read_picture",
-    "read_rgb",
-    "state_of_file",
-    "to_rgb",
-    "train_transform",
-]

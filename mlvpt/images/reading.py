@@ -147,7 +147,7 @@ def state_of_file(path: str | Path) -> os.stat_result:
 
 @contextmanager
 def _sayable(path: str | Path) -> Iterator[None]:
-    """A block in which what the system refuses becomes an ImageError."""
+    """A block in which errors of the file system become ImageErrors."""
     try:
         yield
     except ImageError:
@@ -235,7 +235,7 @@ def _end_of_tags(file: BinaryIO) -> int:
 
 
 def _explained(error: Exception, file: BinaryIO, name: str) -> ImageError:
-    """What is wrong with an image, from what Pillow raised and from the first bytes."""
+    """The error that says what is wrong with an image, from Pillow's error and the first bytes."""
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     lower = reason.lower()
     if isinstance(error, ImageError):
@@ -259,7 +259,7 @@ def _explained(error: Exception, file: BinaryIO, name: str) -> ImageError:
 
 
 def _unidentified(file: BinaryIO, name: str) -> ImageError:
-    """What a file is of which no format plugin of Pillow knows the beginning."""
+    """The error for a file whose first bytes no format plugin of Pillow knows."""
     file.seek(0)
     head = file.read(512)
     for offset, first, what, is_picture in _SIGNATURES:

@@ -20,10 +20,8 @@ from mlvpt.grouping import (
     cooccurrence_counts,
     group_labels,
     kmeans_groups,
-    random_groups,
-    single_group,
 )
-from mlvpt.labels import LabelGroups
+from mlvpt.labels import LabelGroups, random_groups, single_group
 from mlvpt.losses import AsymmetricLoss, MLVPTLoss
 from mlvpt.training.config import LossConfig, ModelConfig
 

@@ -34,10 +34,9 @@ def test_a_generated_folder_opens(tmp_path):
     assert [dataset[i][0].size for i in range(5)] == [(40, 32)] * 5
 
 
-@pytest.mark.parametrize(("blank", "value"), [("ignore", -1), ("absent", 0)])
-def test_blank_cell_means_what_is_asked(tmp_path, blank, value):
+def test_a_blank_cell_is_not_known(tmp_path):
     path = write(tmp_path, "path,cat,dog\na.jpg,1,\nb.jpg,-1,1\n")
-    assert load_manifest(path, blank=blank).targets.tolist() == [[1, value], [-1, 1]]
+    assert load_manifest(path).targets.tolist() == [[1, -1], [-1, 1]]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
