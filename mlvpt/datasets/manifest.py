@@ -17,11 +17,14 @@ from mlvpt.datasets.image_files import ImageFiles, require_file
 from mlvpt.errors import InputError
 
 SEPARATOR = ";"  # between the names in a cell of labels
-CELLS = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1, "": -1}
+CELLS = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
 
 
 def load_manifest(
-    csv_path: str | Path, image_root: str | Path | None = None, split: str | None = None
+    csv_path: str | Path,
+    image_root: str | Path | None = None,
+    split: str | None = None,
+    blank: str = "ignore",
 ) -> MultiLabelDataset:
     """A data set from a CSV file, in one of two forms.
 
@@ -44,6 +47,7 @@ def load_manifest(
         image_root: the folder that relative paths start from; default: the file's own folder.
         split: keep only rows with this word in the column `split`. The classes are those of the
             whole file, so the splits have the same columns.
+        blank: what a blank cell in a class column means: "ignore" (-1) or "absent" (0).
 
     Returns:
         A data set with `.targets` (N, K) int8 in {1, 0, -1}; image ids are the paths as written.
@@ -56,6 +60,8 @@ def load_manifest(
             ("0,1,2" would be one class), an image that two rows share under whatever spelling, a
             row with too many or too few cells, a control character, a file that is not UTF-8.
     """
+    if blank not in ("ignore", "absent"):
+        raise InputError(f"blank must be 'ignore' or 'absent', not {blank!r}.")
     path = Path(csv_path)
     table = _read(path)
     if split is not None and table.splits is None:
@@ -63,7 +69,7 @@ def load_manifest(
     if split is not None and split not in table.splits:
         found = ", ".join(sorted(set(table.splits)))
         raise InputError(f"{path} has no rows of split {split!r}; its splits are: {found}.")
-    return _part(table, *_labels(table), image_root, split)
+    return _part(table, *_labels(table, blank), image_root, split)
 
 
 def load_manifest_splits(
@@ -77,7 +83,7 @@ def load_manifest_splits(
         InputError: as `load_manifest`.
     """
     table = _read(Path(csv_path))
-    labels = _labels(table)
+    labels = _labels(table, "ignore")
     if table.splits is None:
         return {"train": _part(table, *labels, image_root, None)}
     words = sorted(set(table.splits))
@@ -233,9 +239,9 @@ def _part(
     )
 
 
-def _labels(table: _Table) -> tuple[list[str], np.ndarray]:
+def _labels(table: _Table, blank: str) -> tuple[list[str], np.ndarray]:
     """Class names and (N, K) targets, from a labels column or from a column for each class."""
-    return _from_labels(table) if table.columns == ["labels"] else _from_columns(table)
+    return _from_labels(table) if table.columns == ["labels"] else _from_columns(table, blank)
 
 
 def _from_labels(table: _Table) -> tuple[list[str], np.ndarray]:
@@ -274,20 +280,21 @@ def _check_separator(table: _Table, labels: list[set[str]], found: set[str]) -> 
         )
 
 
-def _from_columns(table: _Table) -> tuple[list[str], np.ndarray]:
+def _from_columns(table: _Table, blank: str) -> tuple[list[str], np.ndarray]:
     columns = table.columns
+    values = {**CELLS, "": -1 if blank == "ignore" else 0}
     bad = 2  # no value of a cell
     # a hundred thousand rows hold millions of cells: one pass in C, and only odd cells in Python
     flat = itertools.chain.from_iterable(table.cells)
-    found = map(CELLS.get, flat, itertools.repeat(bad))
+    found = map(values.get, flat, itertools.repeat(bad))
     targets = np.fromiter(found, np.int8, len(table.cells) * len(columns))
     targets = targets.reshape(len(table.cells), len(columns))
     for i, k in np.argwhere(targets == bad).tolist():
         cell = table.cells[i][k].strip()
-        if cell not in CELLS:
+        if cell not in values:
             raise InputError(
                 f"{table.file}, line {table.lines[i]}: column {columns[k]!r} holds {cell[:60]!r}; "
                 "use 1 (present), 0 (absent), or -1 or nothing (not known)."
             )
-        targets[i, k] = CELLS[cell]
+        targets[i, k] = values[cell]
     return columns, targets

@@ -34,9 +34,10 @@ def test_a_generated_folder_opens(tmp_path):
     assert [dataset[i][0].size for i in range(5)] == [(40, 32)] * 5
 
 
-def test_a_blank_cell_is_not_known(tmp_path):
+@pytest.mark.parametrize(("blank", "value"), [("ignore", -1), ("absent", 0)])
+def test_blank_cell_means_what_is_asked(tmp_path, blank, value):
     path = write(tmp_path, "path,cat,dog\na.jpg,1,\nb.jpg,-1,1\n")
-    assert load_manifest(path).targets.tolist() == [[1, -1], [-1, 1]]
+    assert load_manifest(path, blank=blank).targets.tolist() == [[1, value], [-1, 1]]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -149,9 +150,16 @@ def test_bad_file_is_explained_with_its_line(tmp_path, text, message):
         load_manifest(write(tmp_path, text))
 
 
-def test_a_split_without_its_column_is_explained(tmp_path):
-    with pytest.raises(InputError, match="no column split"):
-        load_manifest(write(tmp_path, "path,labels\na.jpg,cat\n"), split="train")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "train"}, "no column split"),
+        ({"blank": "0"}, "blank"),
+    ],
+)
+def test_bad_option_is_explained(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        load_manifest(write(tmp_path, "path,labels\na.jpg,cat\n"), **options)
 
 
 def test_unknown_split_lists_the_known_ones(tmp_path):
