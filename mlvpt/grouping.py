@@ -47,6 +47,8 @@ from mlvpt.labels import (
     check_taus,
     number_groups,
 )
+from mlvpt.labels import random_groups as random_groups
+from mlvpt.labels import single_group as single_group
 
 CHUNK = 65536  # images counted at a time: a sum of so many ones is exact in float32
 DENSE = 500  # up to so many classes: dense eigenvectors in float64; above: iterative, float32
