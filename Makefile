@@ -36,7 +36,7 @@ test: $(VENV)/.installed-all  ## lint, tests, doctests and every chapter of the 
 # peft brings transformers, whose version 5 needs a newer torch.
 OLDEST_PYTHON ?= python3.10
 lowest = $(shell sed -n 's/^ *"\($(1)\)>=\(.*\)",$$/\1==\2/p' pyproject.toml)
-CORE := $(wildcard tests/test_*.py) tests/training/test_dinov3.py
+CORE := $(wildcard tests/test_*.py tests/files/test_*.py tests/images/test_*.py) tests/training/test_dinov3.py
 
 # $(call in_throwaway,PYTHON,REQUIREMENTS): the core tests in an environment that is removed at the end
 in_throwaway = folder=$$(mktemp -d); trap 'rm -rf $$folder' EXIT; $(1) -m venv $$folder && \
@@ -75,7 +75,7 @@ ablations: $(VENV)/.installed-all  ## all baselines and ablations on scenes, 5 s
 	$(VENV)/bin/mlvpt ablate all --seeds 5
 
 tables: $(VENV)/.installed-all  ## write what is made from other files: tables and figures of results, recipes, first picture
-	$(PYTHON) -m mlvpt.studies.tables
+	$(PYTHON) -m mlvpt.studies.pages
 
 benchmark: $(VENV)/.installed-all  ## speed and memory of the prompted ViT, of the loop; time per chapter
 	$(PYTHON) benchmarks/prompted_vit.py

@@ -41,7 +41,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from mlvpt import plots, prefix
+from mlvpt import frozen_block, plots
 from mlvpt.experts import GroupExperts
 from mlvpt.prompts import PromptedViT
 from mlvpt.training.record import make_record
@@ -124,7 +124,7 @@ def products(model: PromptedViT, batch_size: int) -> Callable[[], None]:
     tokens = {(m, n): torch.randn(m, n * width) for m in (image, read) for n in (1, 2, 3, 4)}
 
     def product(rows: int, weight: torch.Tensor) -> None:
-        prefix._product(tokens[rows, weight.shape[1] // width], weight)
+        frozen_block._product(tokens[rows, weight.shape[1] // width], weight)
 
     def mlp(rows: int, block: torch.nn.Module) -> None:
         for layer in (block.attn.proj, block.mlp.fc1, block.mlp.fc2):
@@ -140,7 +140,7 @@ def products(model: PromptedViT, batch_size: int) -> Callable[[], None]:
         *blocks, last = vit.blocks
         for block in blocks:
             product(image, block.attn.qkv.weight)
-            attended, lse = prefix.FLASH(q, k, v)
+            attended, lse = frozen_block.FLASH(q, k, v)
             mlp(image, block)
         product(image, last.attn.qkv.weight[width:])  # keys and values are all that is read
         mlp(read, last)
@@ -149,7 +149,7 @@ def products(model: PromptedViT, batch_size: int) -> Callable[[], None]:
         for block in reversed(blocks):
             mlp_back(image, block)
             if block is not blocks[0]:  # there only the prefix wants a gradient
-                prefix.FLASH_BACKWARD(attended, q, k, v, attended, lse, 0.0, False)
+                frozen_block.FLASH_BACKWARD(attended, q, k, v, attended, lse, 0.0, False)
                 product(image, block.attn.qkv.weight.t())
 
     return run

@@ -17,7 +17,7 @@ from typing import Any
 from mlvpt.backbones import backbone_hash, tensor_hashes
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, write_json, write_text
-from mlvpt.inference.trained import CARD, SCHEMA
+from mlvpt.inference.trained import CARD
 from mlvpt.studies.grid import key_of, read_rows
 from mlvpt.training import recipes
 from mlvpt.training.build import load_model
@@ -114,7 +114,6 @@ def ship(run: Path, name: str, records: Path, out: Path) -> Path:
         "not_for": [*NOT_FOR, *MORE_NOT_FOR.get(name, [])],
     }
     write_json(home / CARD, card)
-    read_json(home / CARD, "the card of a trained model", SCHEMA)
     write_text(home / "README.md", card_text(card, model.n_trainable))
     return home
 

@@ -8,22 +8,15 @@ after the final norm, follows the authors' release.
 import difflib
 import hashlib
 import logging
-import os
-import socket
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from huggingface_hub import constants
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import apply_rot_embed_cat
@@ -33,10 +26,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mlvpt.errors import InputError, first_line
+from mlvpt.files.network import cache_alone_without_network
 
 _logger = logging.getLogger(__name__)
-
-SECONDS = 4.0  # a host that does not answer by then is not reached
 
 Backbone = VisionTransformer | Eva
 
@@ -72,8 +64,7 @@ def build_backbone(
 
     Args:
         backbone: a timm name (see `create_backbone`) or a built VisionTransformer or Eva.
-        pretrained, image_size: see `create_backbone`; for a name.
-        backbone_checkpoint: `checkpoint` of `create_backbone`; for a name.
+        pretrained, image_size, backbone_checkpoint: for a name, see `create_backbone`.
 
     Raises:
         InputError: the backbone is unknown or no VisionTransformer, or is built already and comes
@@ -123,17 +114,16 @@ def create_backbone(
             or fetched, a size that the patches do not divide.
     """
     size = {} if image_size is None else {"img_size": _check_size(image_size)}
+    published = pretrained and checkpoint is None
     if name == "scenes":
-        backbone = _scenes_backbone(pretrained and checkpoint is None, **size)
+        backbone = _scenes_backbone(published, **size)
     else:
         _check_name(name)
         try:
-            with cache_alone_without_network(needed=pretrained and checkpoint is None):
-                backbone = timm.create_model(
-                    name, pretrained=pretrained and checkpoint is None, num_classes=0, **size
-                )
+            with cache_alone_without_network(needed=published):
+                backbone = timm.create_model(name, pretrained=published, num_classes=0, **size)
         except (OSError, RuntimeError) as error:
-            if not pretrained or checkpoint is not None:
+            if not published:
                 raise
             raise InputError(
                 f"The weights of {name} could not be loaded ({first_line(error)}). Check the "
@@ -153,7 +143,7 @@ def create_backbone(
 
 
 def _check_size(image_size: int | Sequence[int]) -> int | tuple[int, int]:
-    """The size, a list as JSON and YAML have it made a tuple."""
+    """The size, as an int or a tuple; JSON and YAML have lists."""
     image_size = tuple(image_size) if isinstance(image_size, list) else image_size
     sides = image_size if isinstance(image_size, tuple) else (image_size,) * 2
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
@@ -422,46 +412,3 @@ def _load_checkpoint(backbone: Backbone, path: Path) -> None:
 def _config_dict(backbone: nn.Module) -> dict:
     config = getattr(backbone, "pretrained_cfg", None) or {}
     return dict(config) if isinstance(config, dict) else config.to_dict()
-
-
-@contextmanager
-def cache_alone_without_network(*, needed: bool = True) -> Iterator[None]:
-    """A block in which the Hub's libraries look in their cache alone, if there is no network.
-
-    Without it they try again for a minute before they say that the network is missing. Files that
-    were fetched before are found either way.
-
-    Args:
-        needed: whether anything may be fetched inside.
-    """
-    before = constants.HF_HUB_OFFLINE
-    if needed and not before and not can_connect(constants.ENDPOINT):
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def can_connect(address: str) -> bool:
-    """Whether a connection to the host of an address, or to its proxy, opens in time."""
-    parts = urlsplit(address)
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all") or os.environ.get("ALL_PROXY")
-    if proxy and not proxy_bypass(parts.hostname or ""):
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    opened: list[bool] = []
-
-    def connect() -> None:
-        try:
-            with socket.create_connection((parts.hostname or "", port), timeout=SECONDS):
-                opened.append(True)
-        except OSError:
-            pass
-
-    # looking up a name has no time limit of its own
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
-    return bool(opened)

@@ -1,4 +1,4 @@
-"""What co-occurrence does to a model's answers, on numpy arrays; fractions in [0, 1].
+"""Measures of how far a model leans on co-occurrence, on numpy arrays; fractions in [0, 1].
 
 A pair is a class b and its partner z, another class that is often there when b is. A model that
 leans on partners finds b where z is and misses b where z is not, which shows on the four kinds of
@@ -41,15 +41,6 @@ from mlvpt.metrics import (
     percentile_interval,
     weighted_average_precision,
 )
-
-__all__ = [
-    "biased_pairs",
-    "claim",
-    "conditional_rates",
-    "exclusive_and_cooccur_ap",
-    "pairs_from_json",
-    "pairs_to_json",
-]
 
 Pair = tuple[int, int]  # (class b, its partner z)
 SMALLEST = 1e-12  # keeps bias finite, and 1 where both means are 0
@@ -198,10 +189,10 @@ def exclusive_and_cooccur_ap(
         co-occur AP     positives: images with b and z       negatives: all images without b
         exclusive AP    positives: images with b, no z       negatives: the same
 
-    The two have other numbers of positives against the same negatives, and AP grows with the share
-    of positives: compare these two AP between models, on the same pairs and images. To compare one
-    with the other, read them matched: the positives of either kind then weigh as if they were all
-    the positives of b, so that both AP have the same share of positives.
+    The two have different numbers of positives against the same negatives, and AP grows with the
+    share of positives. So compare each of them between models, on the same pairs and images. To
+    compare the two with each other, read the matched values: there the positives of either kind
+    weigh as much as all positives of b, and both AP have the same share of positives.
 
     Args:
         targets: (N, K) of 1, 0 and -1.
@@ -298,11 +289,9 @@ def conditional_rates(
         pairs, n_resamples, seed: see `exclusive_and_cooccur_ap`.
 
     Returns:
-        dict of plain types. `pairs`: for each pair label (b), partner (z), the number of images of
-        the four kinds (n_both, n_label_only, n_partner_only, n_neither), TPR_with_partner,
-        TPR_without_partner, TPR_difference, and the same three of FPR, each with its 95%
-        NAME_interval [low, high]; None where no image is of a kind. On top: n_pairs, and the same
-        six with intervals as means over the pairs that have both rates (None if none has).
+        A dict as that of `exclusive_and_cooccur_ap`, with the number of images of the four kinds
+        (n_both, n_label_only, n_partner_only, n_neither), TPR_with_partner, TPR_without_partner,
+        TPR_difference, and the same three of FPR. A mean over no pair is None.
 
     Raises:
         InputError: as `exclusive_and_cooccur_ap`; probabilities outside [0, 1]; thresholds of

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from mlvpt.backbones import Origin, backbone_hash
 from mlvpt.errors import InputError
+from mlvpt.files.saved_model import CONFIG, FORMAT, WEIGHTS, read_model, write_card, write_model
 from mlvpt.images import ImageError, eval_transform, normalize, read_picture
 from mlvpt.labels import LabelGroups, check_class_names
 from mlvpt.prompts import PromptedViT
-from mlvpt.saved_model import CONFIG, FORMAT, WEIGHTS, read_model, write_card, write_model
 
 BATCH = 32  # pictures that are computed together
 DIVERGED = (
@@ -387,7 +387,7 @@ def _pictures(images: Any) -> Sequence[Any]:
 
 
 def _read(chunk: Sequence[Any], index: int, start: int) -> Image.Image:
-    """One picture of a chunk; the message of what cannot be read says which it is."""
+    """One picture of a chunk; an error names its position."""
     try:
         return read_picture(chunk[index])
     except ImageError as error:

@@ -310,8 +310,8 @@ def weighted_average_precision(
         targets: (N,) of 1, 0 and -1.
         scores: (N,), any scale.
         weights: (N, r), how often each image was drawn.
-        n_positives: (r,). Matched is precision as if there were so many positives, with the scores
-            of those that there are.
+        n_positives: (r,). For matched AP the positives count as if they were so many, with the
+            scores that they have.
     """
     rows = 1 if n_positives is None else 2
     positive = targets == 1
@@ -354,17 +354,17 @@ def induced_false_positives(
     """False positives induced by co-occurrence: a class predicted because its partner is there.
 
     A pair (i, j) counts if P(j | i) = C_ij / C_ii in the training counts is at least
-    `min_conditional`: who saw i in training mostly saw j. On the images given, j being absent in
-    all of them, it compares
+    `min_conditional`: training images of i mostly showed j, too. Of the images given, those
+    without j are compared,
 
         with partner     i present, j absent
         without partner  i absent,  j absent
 
     by the mean probability given to j, and by the rate of false positives of j (the fraction of
     images on which that probability reaches the threshold). The means over pairs weigh each
-    pair the same; a pair for which either kind of image is missing is left out. The difference is
-    what leaning on co-occurrence adds, together with whatever else sets images with i apart:
-    compare models on the same images, and do not read one figure alone.
+    pair the same; a pair for which either kind of image is missing is left out. The difference
+    holds what leaning on co-occurrence adds and whatever else sets images with i apart, so compare
+    models on the same images.
 
     Args:
         targets: (N, K) of 1, 0 and -1; an image counts for a pair if both labels are known.

@@ -1,8 +1,8 @@
 """Prompt tokens in a frozen Vision Transformer, in two forms that give the same result.
 
 The plain form puts the prompts among the tokens and runs timm's own blocks: it is what the
-paper writes and what the tests trust. The prefix form, see prefix.py, computes the same numbers
-without the work that nothing reads.
+paper writes and what the tests trust. The prefix form, see prefix.py, gives the same numbers and
+leaves out every product whose result is never used.
 
 Sources: Ma et al., "Correlative and Discriminative Label Grouping for Multi-Label Visual Prompt
 Tuning", CVPR 2025; Jia et al., "Visual Prompt Tuning", ECCV 2022.
@@ -23,9 +23,9 @@ from mlvpt.backbones import (
     rotations,
 )
 from mlvpt.errors import InputError
+from mlvpt.frozen_block import hand_equals_autograd
 from mlvpt.prefix import (
     block_rows,
-    hand_equals_autograd,
     has_prefix_form,
     image_block,
     keys_and_values,
@@ -131,20 +131,24 @@ class PromptedViT(nn.Module):
         x = images if are_tokens(self.backbone, images) else self.lower(images)  # (B, T, D)
         if self.depth == "shallow" and self.n_prompts:
             return self._forward_shallow(x)
-        *blocks, last = self.backbone.blocks[self.first :]
-        *inputs, (prompts, extra) = self.block_inputs()[-len(blocks) - 1 :]
+        x, *inputs = self._before_last(x)
+        last, rows = self.backbone.blocks[-1], self._image_rows
+        return self._read_out(last_block(last, x, *inputs, rows, self.isolate_prompts))
+
+    def _before_last(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Image tokens (B, T, D) before the last block; its prompts, key-values and rotation."""
+        blocks = self.backbone.blocks[self.first : -1]
+        *inputs, last_inputs = self.block_inputs()[-len(blocks) - 1 :]
         *turns, turn = self._rotations(self.backbone.num_prefix_tokens)
         for block, block_inputs, rotation in zip(blocks, inputs, turns, strict=True):
             x = image_block(block, x, *block_inputs, rotation)
-        rows = self._image_rows
-        x = last_block(last, x, prompts, extra, turn, rows, self.isolate_prompts)
-        return self._read_out(x)
+        return x, *last_inputs, turn
 
     def lower(self, images: Tensor) -> Tensor:
         """Image tokens before the first block that has prompts: (B, 3, H, W) -> (B, T, D).
 
-        They depend on nothing that is trained, unless somebody trains the backbone's own weights,
-        so they are made without gradient, and can be made once and kept.
+        Training does not change them, so they are computed without gradient and can be computed
+        once and kept. (If the backbone's own weights are trained, they have a gradient.)
 
         Raises:
             InputError: the images are not of the backbone's size.
@@ -152,15 +156,15 @@ class PromptedViT(nn.Module):
         return lower_tokens(self.backbone, images, self.first)
 
     def block_inputs(self) -> list[tuple[Tensor, Tensor | None]]:
-        """What each prompted block is given: prompts (P, D), and further key-values.
+        """The prompts (P, D) of each prompted block, and further key-values or None.
 
-        Key-values (M, H, d) join the keys and the values as they are; None here. A subclass may
-        derive both from parameters of its own, see E2VPT.
+        Key-values (M, H, d) join the keys and the values as they are. A subclass may derive both
+        from parameters of its own, see E2VPT.
         """
         return [(prompts, None) for prompts in self.prompts]
 
     def forward_plain(self, images: Tensor) -> Tensor:
-        """The same result as the paper writes it: prompts among the tokens, timm's own blocks."""
+        """The plain form: prompts among the tokens, as in the paper, in timm's own blocks."""
         if not are_tokens(self.backbone, images):
             images = self.embed(images)
             below = slice(0, self.first)
@@ -195,23 +199,22 @@ class PromptedViT(nn.Module):
 
     @torch.no_grad()
     def attention(self, images: Tensor) -> Tensor:
-        """Where the prompts look: attention of the last block's prompts on the patches.
+        """Attention of the last block's prompts on the patches: where the prompts look.
 
         Returns:
             (B, P, h, w) for an h x w grid of patches, the mean over heads. A prompt's weights on
-            all tokens sum to 1; what is missing here went to class token, registers and prompts.
+            all tokens sum to 1; the rest lies on class token, registers and prompts.
+
+        Raises:
+            InputError: the prompts are shallow, or the blocks have no prefix form.
         """
         if self.depth == "shallow" or not self.has_prefix_form:
             raise InputError(
                 "Attention maps are read from deep prompts in timm's own attention blocks."
             )
         x = images if are_tokens(self.backbone, images) else self.lower(images)
-        *blocks, last = self.backbone.blocks[self.first :]
-        *inputs, (prompts, key_values) = self.block_inputs()
-        *turns, turn = self._rotations(self.backbone.num_prefix_tokens)
-        for block, block_inputs, rotation in zip(blocks, inputs, turns, strict=True):
-            x = image_block(block, x, *block_inputs, rotation)
-        prompts = prompts.to(x.dtype)
+        x, prompts, key_values, turn = self._before_last(x)
+        last, prompts = self.backbone.blocks[-1], prompts.to(x.dtype)
         (q,) = project_heads(last.attn, normed(last, prompts), "q")  # (P, H, d)
         k, _ = keys_and_values(last, normed(last, x), prompts, key_values, turn)
         # k: (B, M + P + T, H, d)
@@ -238,7 +241,10 @@ class PromptedViT(nn.Module):
         )
 
     def _forward_shallow(self, x: Tensor) -> Tensor:
-        """Prompts that enter once depend on the image after a block: only the last is short."""
+        """The prefix form of shallow prompts, which shortens the last block alone.
+
+        After the first block the prompts depend on the image, and all blocks read them.
+        """
         n_image = x.shape[1]
         *blocks, last = self.backbone.blocks
         mask = self._mask(0, self.n_prompts, n_image, x.device)
@@ -254,7 +260,7 @@ class PromptedViT(nn.Module):
 
     @property
     def _rows(self) -> slice:
-        """What is read out of prompts and image tokens that stand in this order."""
+        """The rows that are read out, where the prompts stand before the image tokens."""
         n, image = self.n_prompts, self._image_rows
         if image is None:
             return slice(0, n)

@@ -11,7 +11,7 @@ from tiny_vits import tiny_model, tiny_vit
 from mlvpt import backbones
 from mlvpt.backbones import backbone_hash, check_promptable, create_backbone, reads_after_norm
 from mlvpt.errors import InputError
-from mlvpt.prefix import can_run_by_hand
+from mlvpt.frozen_block import can_run_by_hand
 from mlvpt.prompts import PromptedViT
 
 TINY = "vit_tiny_patch16_224"

@@ -27,12 +27,10 @@ from mlvpt.grouping import (
     exclusion_affinity,
     group_labels,
     kmeans_groups,
-    random_groups,
-    single_group,
     spectral_embedding,
     spectral_groups,
 )
-from mlvpt.labels import LabelGroups
+from mlvpt.labels import LabelGroups, random_groups, single_group
 
 AFFINITIES = {"co": cooccurrence_affinity, "dc": exclusion_affinity}
 

@@ -256,7 +256,7 @@ def test_a_repository_that_cannot_be_fetched_is_named(monkeypatch):
     def offline(*arguments, **keywords):
         raise OSError("offline")
 
-    monkeypatch.setattr("mlvpt.saved_model.snapshot_download", offline)
+    monkeypatch.setattr("mlvpt.files.saved_model.snapshot_download", offline)
     with pytest.raises(InputError, match="someone/model is neither a folder nor a repository"):
         MLVPT.from_pretrained("someone/model")
 

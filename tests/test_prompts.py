@@ -14,7 +14,7 @@ from tiny_vits import tiny_vit
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlvpt import prefix
+from mlvpt import frozen_block
 from mlvpt.errors import InputError
 from mlvpt.prompts import PromptedViT
 
@@ -149,7 +149,7 @@ def product(request, monkeypatch):
     onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     if request.param == "onednn" and onednn is None:
         pytest.skip("no oneDNN here")
-    monkeypatch.setattr(prefix, "ONEDNN", onednn if request.param == "onednn" else None)
+    monkeypatch.setattr(frozen_block, "ONEDNN", onednn if request.param == "onednn" else None)
 
 
 @pytest.mark.usefixtures("product")
@@ -161,7 +161,7 @@ def test_the_block_written_by_hand_equals_the_plain_form_to_1e_5(family, images_
     vit = tiny_vit(depth=4, **{**FAMILIES, "gelu_tanh": {"act_layer": GELUTanh}}[family])
     model = PromptedViT(vit, 5)
     images = images_for(vit, 3).requires_grad_(images_want_gradients)
-    assert prefix.can_run_by_hand(vit.blocks[0], model.embed(images))
+    assert frozen_block.can_run_by_hand(vit.blocks[0], model.embed(images))
     (fast, fast_grad), (plain, plain_grad) = both_forms(model, images)
     assert (fast - plain).norm() <= 1e-5 * plain.norm()
     assert (fast_grad - plain_grad).norm() <= 1e-5 * plain_grad.norm()
@@ -177,7 +177,7 @@ def test_the_block_written_by_hand_equals_the_plain_form_to_1e_5(family, images_
 def test_blocks_with_parts_that_the_hand_does_not_know_are_left_to_autograd(family):
     vit = tiny_vit(**FAMILIES[family])
     model = PromptedViT(vit, 5)
-    assert not prefix.can_run_by_hand(vit.blocks[0], model.embed(images_for(vit)))
+    assert not frozen_block.can_run_by_hand(vit.blocks[0], model.embed(images_for(vit)))
 
 
 def test_a_block_with_a_trained_bias_is_left_to_autograd():
@@ -191,9 +191,9 @@ def test_a_block_with_a_trained_bias_is_left_to_autograd():
 @pytest.fixture
 def unchecked():
     """The comparison with timm's block, to be made anew in the test and after it."""
-    prefix.hand_equals_autograd.cache_clear()
+    frozen_block.hand_equals_autograd.cache_clear()
     yield
-    prefix.hand_equals_autograd.cache_clear()
+    frozen_block.hand_equals_autograd.cache_clear()
 
 
 def no_such_operation(*_, **__):
@@ -213,7 +213,7 @@ def test_a_block_that_fails_or_differs_is_left_to_autograd_with_one_line(
 ):
     vit = tiny_vit()
     images = images_for(vit)
-    monkeypatch.setattr(prefix, name, replacement)
+    monkeypatch.setattr(frozen_block, name, replacement)
     with caplog.at_level("WARNING"):
         model = PromptedViT(vit, 5, norm_output=True)
         (fast, fast_grad), (plain, plain_grad) = both_forms(model, images)
@@ -229,7 +229,7 @@ def test_the_block_written_by_hand_is_used_and_counted_under_a_flop_counter():
     model, images = PromptedViT(vit, 5), images_for(vit)
     with FlopCounterMode(display=False) as counter:
         model(images)
-    assert prefix.hand_equals_autograd()
+    assert frozen_block.hand_equals_autograd()
     assert counter.get_total_flops() > 0
 
 
@@ -238,7 +238,7 @@ def test_the_check_of_the_block_draws_no_number_of_the_run():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    assert prefix.hand_equals_autograd()
+    assert frozen_block.hand_equals_autograd()
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -52,7 +52,7 @@ def evaluate(options: Any) -> None:
     if options.root:
         data = dataclasses.replace(data, root=options.root)
     splits = load_data(data, config.optim.seed)
-    parts = {"train": splits.train, "val": splits.val, **splits.tests}
+    parts = splits.parts
     if options.split not in parts:
         raise InputError(
             f"there is no split {options.split!r} of {data.name}: it has {', '.join(parts)}."

@@ -124,7 +124,6 @@ def _loading(parser: ArgumentParser, batch_size: int) -> None:
 
 
 def groups(parser: ArgumentParser) -> None:
-    """Options of `mlvpt groups`."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--dataset", help="shipped label counts: voc2007, coco2014, clothing")
     source.add_argument("--counts", type=Path, help="CSV of a (K, K) count matrix, names as header")
@@ -138,7 +137,6 @@ def groups(parser: ArgumentParser) -> None:
 
 
 def check(parser: ArgumentParser) -> None:
-    """Options of `mlvpt check`."""
     _data(parser, "scenes")
 
 
@@ -151,7 +149,6 @@ def train(parser: ArgumentParser) -> None:
 
 
 def evaluate(parser: ArgumentParser) -> None:
-    """Options of `mlvpt evaluate`."""
     _model(parser)
     _loading(parser, 64)
     parser.add_argument("--split", default="test", help="train, val, test; of scenes, test_shifted")
@@ -165,7 +162,6 @@ def evaluate(parser: ArgumentParser) -> None:
 
 
 def predict(parser: ArgumentParser) -> None:
-    """Options of `mlvpt predict`."""
     _model(parser)
     _loading(parser, 32)
     parser.add_argument("images", nargs="+", help="image files, folders or globs")
@@ -178,14 +174,12 @@ def predict(parser: ArgumentParser) -> None:
 
 
 def export(parser: ArgumentParser) -> None:
-    """Options of `mlvpt export`."""
     _model(parser)
     parser.add_argument("--format", default="onnx", help="onnx, torch or web")
     parser.add_argument("--output", type=Path, help="default: model.onnx, .pt2 or .bin in the run")
 
 
 def demo(parser: ArgumentParser) -> None:
-    """Options of `mlvpt demo`."""
     parser.add_argument("--out", default="demo", help="folder for figures and runs")
     parser.add_argument("--epochs", type=int, default=8, help="of both trainings")
     parser.add_argument("--seed", type=int, default=0)
@@ -207,7 +201,6 @@ def ablate(parser: ArgumentParser) -> None:
 
 
 def scenes(parser: ArgumentParser) -> None:
-    """Options of `mlvpt scenes`."""
     parser.add_argument("action", choices=["export"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layout", default="voc", choices=["voc", "coco"])

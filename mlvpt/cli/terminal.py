@@ -53,7 +53,7 @@ class Patient:
             self._silence()
 
     def _silence(self) -> None:
-        """Send what the stream still holds nowhere, so that the end of Python does not trip."""
+        """Drop what the stream still holds, so that Python does not fail at its exit."""
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())

@@ -137,7 +137,7 @@ def _by_kind(problems: Iterable[Problem]) -> list[str]:
 
 
 def _look_at_files(dataset: MultiLabelDataset) -> tuple[list[Any], dict[int, Problem]]:
-    """What file each image is, whatever its spelling and links (None: no file); files at fault."""
+    """The file of each image, whatever its spelling and links (None: no file); files at fault."""
     files: list[Any] = []
     problems: dict[int, Problem] = {}
     for index, path in enumerate(dataset.image_paths()):
@@ -176,7 +176,7 @@ def _check_image(dataset: MultiLabelDataset, index: int) -> Problem | None:
 
 
 def _unusable(error: InputError, where: str) -> Problem:
-    """The problem that is said once where its image is."""
+    """The problem of an unreadable image; its sentence does not repeat the path."""
     detail = str(error).removeprefix(where).replace(f" {where}", "", 1).strip(" :").rstrip(".")
     return Problem(getattr(error, "kind", "damaged"), where, detail, True)
 

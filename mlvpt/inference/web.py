@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlvpt.backbones import project_heads
 from mlvpt.baselines import VPT
 from mlvpt.errors import InputError
 from mlvpt.files import write_bytes, write_json
 from mlvpt.model import MLVPT
-from mlvpt.prefix import prefix_keys_and_values, project_heads
+from mlvpt.prefix import prefix_keys_and_values
 
 WEB_FORMAT = "mlvpt-web"
 VERSION = 1  # of the file's format; vit.js refuses another

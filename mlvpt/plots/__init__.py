@@ -3,7 +3,7 @@
 Where a function takes `ax`, it draws there, or by default in a new figure of a fitting size.
 """
 
-from mlvpt.plots.attention import attention_grid, label_attention_grid
+from mlvpt.plots.attention import attention_grid
 from mlvpt.plots.claims import partner_differences
 from mlvpt.plots.clusters import embedding_scatter, reordered_affinity
 from mlvpt.plots.cost import accuracy_against_cost
@@ -34,7 +34,6 @@ __all__ = [
     "heads_memory",
     "image_grid",
     "interval_dots",
-    "label_attention_grid",
     "method_color",
     "method_map",
     "partner_differences",

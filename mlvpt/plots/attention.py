@@ -1,4 +1,4 @@
-"""Attention maps over their picture: where the prompts of every group, or class, look."""
+"""Attention maps over their picture: where the prompts of every group look."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from PIL import Image, ImageOps
 
@@ -19,7 +18,6 @@ from mlvpt.plots.style import CO_COLOR, DC_COLOR, panels
 
 HEAT = LinearSegmentedColormap.from_list("attention", ["white", "#ffd23f", "#e8590c"])
 DARKEST = 0.3  # grey of what is black in the picture: its patch still shows a colour
-FRAME = "#0b7285"  # of a box: apart from all colours of the maps
 COLUMNS = 3  # maps in a row of `attention_grid`: legible on a phone
 
 
@@ -70,44 +68,6 @@ def attention_grid(
             color=color if shown else "#595959",
             fontweight="bold" if shown else "normal",
         )
-    colorbar(figure, axes, drawn)
-    return figure
-
-
-def label_attention_grid(
-    image: Image.Image,
-    attention: ArrayLike,
-    titles: Sequence[str],
-    boxes: Sequence[tuple[int, int, int, int]] = (),
-) -> Figure:
-    """One attention map per class over the image, a row for the CO view and one for the DC view.
-
-    Args:
-        image: the picture.
-        attention: (2, n, h, w): the maps of n classes, in one common scale.
-        titles: n titles.
-        boxes: n boxes (x0, y0, x1, y1) in pixels, exclusive ends: where each class is; or
-            none.
-
-    Raises:
-        InputError: the attention does not fit the titles and boxes.
-    """
-    attention = np.asarray(attention, dtype=np.float64)
-    fits = attention.ndim == 4 and attention.shape[:2] == (2, len(titles))
-    if not fits or len(boxes) not in (0, len(titles)):
-        raise InputError(
-            f"Attention of shape {attention.shape} does not fit 2 views, {len(titles)} titles and "
-            f"{len(boxes)} boxes."
-        )
-    figure, axes = _panels(image, 2, len(titles))
-    each = [(row, number) for row in range(2) for number in range(len(titles))]
-    for ax, (row, number) in zip(axes, each, strict=True):
-        drawn = overlay(ax, image, attention[row, number], attention.max())
-        ax.set_title(f"{('CO', 'DC')[row]}: {titles[number]}", fontsize=9)
-        if len(boxes):
-            x0, y0, x1, y1 = boxes[number]
-            frame = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
-            ax.add_patch(Rectangle(*frame, fill=False, edgecolor=FRAME, linewidth=1.8))
     colorbar(figure, axes, drawn)
     return figure
 

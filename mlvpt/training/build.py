@@ -14,17 +14,15 @@ from mlvpt.classifier import MultiLabelClassifier
 from mlvpt.datasets.shipped import authors_groups_of
 from mlvpt.errors import InputError
 from mlvpt.files import read_json
+from mlvpt.files.saved_model import WEIGHTS
 from mlvpt.grouping import (
     conditional_probabilities,
     cooccurrence_counts,
     group_labels,
     kmeans_groups,
-    random_groups,
-    single_group,
 )
-from mlvpt.labels import LabelGroups
+from mlvpt.labels import LabelGroups, random_groups, single_group
 from mlvpt.losses import AsymmetricLoss, MLVPTLoss
-from mlvpt.saved_model import WEIGHTS
 from mlvpt.training.config import LossConfig, ModelConfig
 
 

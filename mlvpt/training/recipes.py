@@ -13,7 +13,8 @@ import yaml
 
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, shortened
-from mlvpt.training.config import RENAMED, SECTIONS, TrainConfig, describe, flatten, kinds, shown
+from mlvpt.training.config import RENAMED, SECTIONS, TrainConfig, flatten
+from mlvpt.training.ranges import describe, kinds, shown
 
 
 def known_keys() -> list[str]:
@@ -201,15 +202,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """yaml's safe loader, without keys that stand twice and without aliases of aliases."""
-
-    aliases = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        self.aliases += self.check_event(yaml.AliasEvent)
-        if self.aliases > 20:  # each can double what the file holds
-            raise yaml.YAMLError("more than 20 aliases")
-        return super().compose_node(parent, index)
+    """yaml's safe loader, without keys that stand twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]

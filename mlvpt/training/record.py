@@ -29,7 +29,7 @@ def command() -> str:
 def commit() -> str | None:
     """The commit that the package runs from, "-dirty" with uncommitted changes; None if unknown.
 
-    Changes in results/ do not count: a study adds to its files there after every run.
+    Changed data in results/ does not count: a study adds to its files there after every run.
     """
     here = Path(__file__).resolve()
     # installed into an environment inside somebody's own repository, the package is not of it
@@ -37,8 +37,9 @@ def commit() -> str | None:
     if not known:
         return None
     name = _git("describe", "--always", "--abbrev=12", "--exclude=*", folder=here.parent)
-    changed = ("status", "--porcelain", "--untracked-files=no", ":/", ":(top,exclude)results")
-    return f"{name}-dirty" if name and _git(*changed, folder=here.parent) else name
+    data = [f":(top,exclude)results/*.{suffix}" for suffix in ("json", "jsonl", "md")]
+    changed = _git("status", "--porcelain", "--untracked-files=no", ":/", *data, folder=here.parent)
+    return f"{name}-dirty" if name and changed else name
 
 
 def _git(*words: str, folder: Path) -> str | None:

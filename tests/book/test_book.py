@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from mlvpt.studies.tables import first_picture
+from mlvpt.studies.pages import first_picture
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
@@ -229,7 +229,7 @@ FIGURE = {"figure": {"caption": "c", "name": "fig"}, "image": {"alt": "a"}}
         (code("x" * 91), "more than 90 columns"),
         (code(outputs=[{"output_type": "error", "ename": "KeyError"}]), "failed: KeyError"),
         (code(outputs=[{"output_type": "stream", "name": "stderr", "text": "w"}]), "stderr"),
-        (code(outputs=[{"output_type": "stream", "name": "stdout", "text": "/home/me/x"}]), "path"),
+        (code(outputs=[{"output_type": "stream", "name": "stdout", "text": "/tmp/x"}]), "path"),
         (code(outputs=[PICTURE]), "alt text"),
         (code(outputs=[PICTURE], mystnb={"image": {"alt": "a"}}), "caption"),
         (code(mystnb=FIGURE), "shows none"),

@@ -8,7 +8,7 @@ import pytest
 
 from mlvpt.cli.main import COMMANDS
 from mlvpt.studies import photographs
-from mlvpt.studies.tables import with_tables
+from mlvpt.studies.pages import with_tables
 from mlvpt.training.recipes import recipe_names
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
-from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,7 +21,6 @@ from mlvpt.plots import (
     DC_COLOR,
     attention_grid,
     gate_heatmap,
-    label_attention_grid,
     prefix_figure,
     prompting_cost,
     strength_curves,
@@ -176,20 +175,6 @@ def test_attention_of_a_single_view_needs_its_name():
     assert len(pictures(attention_grid(PICTURE, maps(1), GROUPS, views=["dc"]))) == 3
     with pytest.raises(InputError, match="does not fit 2 views of 2 groups"):
         attention_grid(PICTURE, maps(1), GROUPS)
-
-
-def test_label_maps_are_framed_where_the_class_is():
-    attention = maps(2, 3)
-    boxes = [(0, 0, 8, 8), (10, 4, 20, 30), (40, 0, 48, 32)]
-    axes = pictures(label_attention_grid(PICTURE, attention, ["a", "b", "c"], boxes))
-    (frame,) = [p for p in axes[1].patches if isinstance(p, Rectangle)]
-    assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (9.5, 3.5, 10, 26)
-    np.testing.assert_array_equal(heat_of(axes[5]), attention[1, 2])
-
-
-def test_label_maps_that_do_not_fit_their_titles_are_refused():
-    with pytest.raises(InputError, match="3 titles"):
-        label_attention_grid(PICTURE, maps(2, 2), ["a", "b", "c"])
 
 
 def test_gates_move_with_their_class_into_the_order_of_the_groups():

@@ -524,7 +524,7 @@ def test_paired_test_agrees_with_scipy():
 def test_paired_test_of_many_pairs_draws_sign_flips():
     rng = np.random.default_rng(0)
     a = rng.normal(size=40)
-    assert paired_test(a, a - 1 - 0.1 * rng.random(40))["permutation_p"] == pytest.approx(1e-4)
+    assert paired_test(a, a - 1 - 0.1 * rng.random(40))["permutation_p"] < 1e-4
     assert paired_test(a, a[::-1])["permutation_p"] > 0.5
 
 

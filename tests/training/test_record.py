@@ -30,12 +30,16 @@ def test_commit_is_none_in_a_repository_that_the_package_is_not_part_of(tmp_path
     assert record.commit() is None
 
 
+DATA = ("results/study.jsonl", "results/README.md", "results/photographs/pairs.json")
+CODE = ("results/__init__.py", "results/photographs/tool.py")
+
+
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A repository that the package is part of, with a study's file."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    (tmp_path / "results").mkdir()
-    for name in ("record.py", "results/study.jsonl"):
+    (tmp_path / "results/photographs").mkdir(parents=True)
+    for name in ("record.py", *DATA, *CODE):
         (tmp_path / name).write_text("1\n")
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "."], check=True)
@@ -45,12 +49,14 @@ def checkout(tmp_path, monkeypatch):
 
 
 def test_a_study_does_not_make_its_own_checkout_dirty(checkout):
-    (checkout / "results/study.jsonl").write_text("2\n")
+    for name in DATA:
+        (checkout / name).write_text("2\n")
     assert re.fullmatch(r"[0-9a-f]{12}", record.commit())
 
 
-def test_a_commit_with_changed_code_is_dirty(checkout):
-    (checkout / "record.py").write_text("2\n")
+@pytest.mark.parametrize("name", ["record.py", *CODE])
+def test_a_commit_with_changed_code_is_dirty(checkout, name):
+    (checkout / name).write_text("2\n")
     assert record.commit().endswith("-dirty")
 
 
@@ -68,7 +74,7 @@ def test_commit_is_none_outside_a_checkout(monkeypatch):
 
 
 def test_command_has_no_machine_paths(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/opt/bin/mlvpt", "train", "--out", "/home/me/my run"])
+    monkeypatch.setattr(sys, "argv", ["/opt/bin/mlvpt", "train", "--out", "/somewhere/else/my run"])
     assert record.command() == "mlvpt train --out 'my run'"
-    monkeypatch.setattr(sys, "argv", ["/home/me/benchmarks/speed.py", "--quick"])
+    monkeypatch.setattr(sys, "argv", ["/somewhere/else/benchmarks/speed.py", "--quick"])
     assert record.command() == "python speed.py --quick"

@@ -14,9 +14,10 @@ from mlvpt.cli import main as cli
 from mlvpt.errors import InputError
 from mlvpt.training import checkpoint, recipes
 from mlvpt.training.build import load_model
-from mlvpt.training.config import RANGES, TrainConfig, flatten
+from mlvpt.training.config import TrainConfig, flatten
 from mlvpt.training.folder import RunFolder, read_split, read_summary, run_thresholds
 from mlvpt.training.loop import train
+from mlvpt.training.ranges import RANGES
 
 
 def changed(path, change):

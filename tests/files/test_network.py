@@ -5,8 +5,9 @@ import time
 import pytest
 from huggingface_hub import constants
 
-from mlvpt.backbones import cache_alone_without_network, can_connect, create_backbone
+from mlvpt.backbones import create_backbone
 from mlvpt.errors import InputError
+from mlvpt.files.network import cache_alone_without_network, can_connect
 
 CLOSED = "http://127.0.0.1:9"  # nothing listens there
 
@@ -38,6 +39,6 @@ def test_a_pretrained_backbone_without_network_is_one_sentence_and_no_retries(
 
 
 def test_nothing_is_asked_for_where_nothing_is_fetched(monkeypatch):
-    monkeypatch.setattr("mlvpt.backbones.can_connect", lambda _: pytest.fail("asked"))
+    monkeypatch.setattr("mlvpt.files.network.can_connect", lambda _: pytest.fail("asked"))
     with cache_alone_without_network(needed=False):
         assert not constants.HF_HUB_OFFLINE

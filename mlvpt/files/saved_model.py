@@ -12,17 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mlvpt.backbones import cache_alone_without_network
 from mlvpt.errors import InputError, first_line
-from mlvpt.files import (
-    Outputs,
-    read_json,
-    sha256_of_file,
-    sha256_of_json,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from mlvpt.files.network import cache_alone_without_network
+from mlvpt.files.outputs import Outputs
+from mlvpt.files.reading import read_json, sha256_of_file, sha256_of_json
+from mlvpt.files.writing import write_bytes, write_json, write_text
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
 CHECKSUM = "config_sha256"  # in the header of the weights
