@@ -175,8 +175,8 @@ def beside_products(model: PromptedViT, batch_size: int) -> dict[str, Callable[[
     def norms() -> None:
         for block in vit.blocks[1:]:
             for norm in (block.norm1, block.norm2):
-                y, *moments = prefix._norm(norm, x)
-                prefix._norm_backward(norm, y, x, *moments)
+                y, *moments = frozen_block._norm(norm, x)
+                frozen_block._norm_backward(norm, y, x, *moments)
 
     return {"gelu": gelu, "norms": norms}
 
