@@ -63,23 +63,17 @@ def families(modules: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: files with a model that takes prompts, then the number of the others."""
-    lines = [
-        "| timm's file | class | prefix form | plain form | refused |",
-        "|---|---|---|---|---|",
-    ]
+    """Markdown: models by form and file, one row for files without any, then those named."""
     taken = [row for row in rows if row["prefix"] or row["plain"]]
-    for row in taken:
-        plain = ", ".join(f"`{name}`" for name in row["plain"]) or "0"
-        refused = ", ".join(f"`{name}`" for name in row["refused"]) or "0"
-        classes = ", ".join(f"`{name}`" for name in row["classes"])
-        lines.append(
-            f"| `{row['file']}` | {classes} | {len(row['prefix'])} models | {plain} | {refused} |"
-        )
     others = [row for row in rows if row not in taken]
+    lines = ["| timm's file | prefix | plain | refused |", "|---|--:|--:|--:|"]
+    for row in taken:
+        counts = " | ".join(str(len(row[form])) for form in FORMS)
+        lines.append(f"| `{row['file']}` | {counts} |")
     n_models = sum(len(row["refused"]) for row in others)
-    lines.append(f"| {len(others)} other files | | 0 | 0 | {n_models} models |")
-    return "\n".join(lines)
+    lines += [f"| {len(others)} others | 0 | 0 | {n_models} |", ""]
+    plain = ", ".join(f"`{name}`" for row in taken for name in row["plain"])
+    return "\n".join([*lines, f"In the plain form: {plain or 'none'}."])
 
 
 def main(words: Sequence[str] | None = None) -> None:

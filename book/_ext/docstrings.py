@@ -5,10 +5,15 @@
 - Stars and bars are multiplication and absolute value, not emphasis and substitution.
 - What a function returns is a sentence, never "type: description": a colon in it is a colon.
 
+- numpy's ArrayLike has its name, and not the seven types that it stands for.
+
 Sections that napoleon understands are left to it.
 """
 
 import re
+
+from numpy.typing import ArrayLike
+from sphinx.util.typing import stringify_annotation
 
 SECTION = re.compile(r"(Args|Attributes|Example|Examples|Raises|References|Returns|Shape|Yields):$")
 OUTSIDE_CODE = re.compile(r"(`[^`]*`)|([*|])")
@@ -77,7 +82,15 @@ def without_field_numbers(app, what, name, obj, skip, options):
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field") else None
 
 
+def with_names_of_types(app, what, name, obj, options, signature, returned):
+    """Signatures with ArrayLike by its name."""
+    whole = stringify_annotation(ArrayLike, "smart")
+    short = "~numpy.typing.ArrayLike"
+    return tuple(part and part.replace(whole, short) for part in (signature, returned))
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", with_names_of_types)
     app.connect("autodoc-skip-member", without_field_numbers)
     # before napoleon, which listens with the default priority 500
     app.connect("autodoc-process-docstring", process, priority=400)

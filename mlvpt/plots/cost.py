@@ -51,11 +51,11 @@ def accuracy_against_cost(lines: Sequence[Mapping[str, Any]], names: Mapping[str
                 markersize=6,
                 label=names.get(method, method),
             )
-            for line in points:
+            for line in points:  # named below, where the line that rises to the right is not
                 n = line["variant"].partition(", ")[2].replace("deep", "all")
                 place = line["seconds"], 100 * line["test_mAP"]
                 ax.annotate(
-                    n, place, (6, 4), textcoords="offset points", color=colors[number], fontsize=9
+                    n, place, (6, -12), textcoords="offset points", color=colors[number], fontsize=9
                 )
         ax.margins(0.1)
         ax.set_xlabel("seconds per run")

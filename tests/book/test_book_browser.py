@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -69,6 +70,22 @@ def test_every_page_is_built_and_there_are_no_others():
     pages = {page for page in built if page.startswith("book/")}
     assert len(PAGES) == len(set(PAGES)) >= 20
     assert pages == set(PAGES)
+
+
+@needs_book
+@pytest.mark.parametrize("page", PAGES)
+def test_headings_skip_no_level(page):
+    article = (HTML / f"{page}.html").read_text(encoding="utf-8").split("<article", 1)[1]
+    levels = [int(n) for n in re.findall(r"<h([1-6])[ >]", article.split("</article>")[0])]
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+
+
+@needs_book
+def test_signatures_name_array_like_and_not_what_it_stands_for():
+    pages = [(HTML / f"{page}.html").read_text(encoding="utf-8") for page in PAGES]
+    assert any("ArrayLike" in page for page in pages)
+    assert not any("_NestedSequence" in page for page in pages)
 
 
 @needs_book
@@ -193,6 +210,45 @@ def test_no_table_but_the_wide_ones_scrolls_sideways_on_a_phone(browser, address
         ".map(t => [t.scrollWidth, t.clientWidth, t.innerText.slice(0, 60)])"
     )
     assert cut == []
+
+
+@needs_book
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_no_formula_is_cut_on_a_phone(browser, address, page):
+    width(browser, 390)
+    visit(browser, f"{address}/{page}.html")
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    formulas = "[...document.querySelectorAll('article .math')]"
+    until(browser, f"{formulas}.every(f => f.querySelector('mjx-container'))")
+    cut = browser.execute_script(
+        f"return {formulas}.map(f => [f, f.querySelector('mjx-math')])"
+        ".map(([f, m]) => [f.textContent, m.getBoundingClientRect(), f.getBoundingClientRect()])"
+        ".filter(([, m, f]) => m.right > f.right + 1 || m.right > innerWidth)"
+        ".map(([text, m, f]) => [text.slice(0, 40), m.right, f.right])"
+    )
+    assert cut == []
+
+
+@needs_book
+def test_names_of_index_levels_stand_in_the_row_of_the_columns(browser, address):
+    width(browser, 1280)
+    visit(browser, f"{address}/{CHAPTER}.html")
+    heads = browser.execute_script(
+        "return [...document.querySelectorAll('article table.dataframe')]"
+        ".map(t => [...t.tHead.rows].map(r => r.innerText.trim().split(/\\s+/)))"
+    )
+    assert [["size", "members"]] in heads
+
+
+@needs_book
+def test_a_comma_stays_beside_its_formula(browser, address):
+    width(browser, 390)
+    visit(browser, f"{address}/{CHAPTER}.html")
+    kept = browser.execute_script(
+        "return [...document.querySelectorAll('article .formula')].map(k => "
+        "[k.lastChild.textContent, getComputedStyle(k).whiteSpace])"
+    )
+    assert [",", "nowrap"] in kept
 
 
 @needs_book

@@ -82,7 +82,7 @@ def test_the_prefix_figure_shows_what_is_left_out_for_prompts_and_in_the_last_bl
     boxes = {}
     for ax in prefix_figure().axes:
         patches = [p for p in ax.patches if isinstance(p, FancyBboxPatch)]
-        boxes[ax.get_title()] = [to_hex(p.get_facecolor()) for p in patches]
+        boxes[ax.get_title().replace("\n", " ")] = [to_hex(p.get_facecolor()) for p in patches]
     never, once = to_hex(COLORS["never"]), to_hex(COLORS["once"])
     assert set(boxes["plain form, every block"]) == {to_hex(COLORS["image"])}
     assert boxes["prefix form, blocks 1 to L − 1"].count(never) == 4

@@ -20,6 +20,7 @@ export async function draw({ model, el, base }) {
   const [ask, labels] = await Promise.all([createClerk(base), loadLabels(`${base}labels.json`)]);
   const settings = { data: "voc2007", tau: 2, nGroups: 5 };
   let before = null; // groups before the last change, to say who moved
+  let repaint = () => {}; // in the colours of the page's theme
   const boards = Object.fromEntries(
     Object.entries(VIEWS).map(([view, words]) => [view, createBoard(view, ...words)]),
   );
@@ -70,6 +71,9 @@ export async function draw({ model, el, base }) {
     ),
     spoken,
   );
+  new MutationObserver(() => repaint()).observe(document.documentElement, {
+    attributeFilter: ["data-theme"],
+  });
   const first = new Promise((resolve) => (onAnswer.first = resolve));
   change({});
   await first;
@@ -93,7 +97,8 @@ export async function draw({ model, el, base }) {
       moved[view] = names.filter((_, k) => before && before[view][k] !== found[view][k]);
       boards[view].update(found[view], names, moved[view]);
     }
-    paint(picture, affinity, found.co, names);
+    repaint = () => paint(picture, affinity, found.co, names);
+    repaint();
     picture.setAttribute("aria-label", `Affinities of the ${names.length} classes`);
     const both = [...new Set([...moved.co, ...moved.dc])];
     const who = before ? ` ${moves(both)}` : "";

@@ -62,7 +62,7 @@ export function createReasons(manifest, model) {
       const gates = [...found.gates.subarray(k * E, k * E + E)];
       card.gates.replaceChildren(
         ...gates.map((gate) =>
-          h("span", { style: { flexGrow: gate } }, gate > 0.14 ? `${percent(gate)}` : ""),
+          h("span", { style: { flexGrow: gate } }, gate > 0.34 ? `${percent(gate)}` : ""),
         ),
       );
       card.gates.setAttribute(
