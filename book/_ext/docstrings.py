@@ -4,15 +4,17 @@
   written; so is a fenced one.
 - Stars and bars are multiplication and absolute value, not emphasis and substitution.
 - What a function returns is a sentence, never "type: description": a colon in it is a colon.
-
 - numpy's ArrayLike has its name, and not the seven types that it stands for.
+- Models show their own arguments.
 
 Sections that napoleon understands are left to it.
 """
 
+import inspect
 import re
 
 from numpy.typing import ArrayLike
+from sphinx.util.inspect import stringify_signature
 from sphinx.util.typing import stringify_annotation
 
 SECTION = re.compile(r"(Args|Attributes|Example|Examples|Raises|References|Returns|Shape|Yields):$")
@@ -89,7 +91,20 @@ def with_names_of_types(app, what, name, obj, options, signature, returned):
     return tuple(part and part.replace(whole, short) for part in (signature, returned))
 
 
+def constructor_of_models(app, what, name, obj, options, signature, returned):
+    """Signatures of models, whose base class on the Hub hides their arguments behind *args."""
+    if what == "class" and signature == "(*args, **kwargs)":
+        own = inspect.signature(obj.__init__)
+        own = own.replace(
+            parameters=list(own.parameters.values())[1:],  # without self
+            return_annotation=inspect.Signature.empty,
+        )
+        return stringify_signature(own, unqualified_typehints=True), None
+    return None
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", constructor_of_models, priority=400)
     app.connect("autodoc-process-signature", with_names_of_types)
     app.connect("autodoc-skip-member", without_field_numbers)
     # before napoleon, which listens with the default priority 500
