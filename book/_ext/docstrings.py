@@ -95,8 +95,13 @@ def constructor_of_models(app, what, name, obj, options, signature, returned):
     """Signatures of models, whose base class on the Hub hides their arguments behind *args."""
     if what == "class" and signature == "(*args, **kwargs)":
         own = inspect.signature(obj.__init__)
+        _self, *parameters = own.parameters.values()
         own = own.replace(
-            parameters=list(own.parameters.values())[1:],  # without self
+            parameters=[
+                # a default that is no Python literal, such as a partial, cannot be parsed
+                part.replace(default=...) if repr(part.default).startswith("functools") else part
+                for part in parameters
+            ],
             return_annotation=inspect.Signature.empty,
         )
         return stringify_signature(own, unqualified_typehints=True), None
