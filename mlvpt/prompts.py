@@ -322,8 +322,12 @@ def lower_tokens(vit: Backbone, images: Tensor, n_blocks: int) -> Tensor:
 def are_tokens(vit: Backbone, images: Tensor) -> bool:
     """Whether these are tokens that `lower_tokens` made, (B, T, D), and no images."""
     check_floats(images)
-    n_tokens = vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size)
-    return images.ndim == 3 and images.shape[1:] == (n_tokens, vit.embed_dim)
+    return images.ndim == 3 and images.shape[1:] == token_shape(vit)
+
+
+def token_shape(vit: Backbone) -> tuple[int, int]:
+    """(T, D) of the tokens of one image."""
+    return vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size), vit.embed_dim
 
 
 def check_images(vit: Backbone, images: Tensor) -> Tensor:

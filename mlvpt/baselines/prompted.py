@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from mlvpt.backbones import Backbone, rotations
-from mlvpt.baselines.pooled import AttentionPromptedViT, FrozenPooledClassifier
+from mlvpt.baselines.pooled import (
+    AttentionPromptedViT,
+    FrozenPooledClassifier,
+    trained_depth,
+)
 from mlvpt.prefix import block_rows
 from mlvpt.prompts import PromptedViT
 
@@ -53,8 +57,8 @@ class VPT(FrozenPooledClassifier, methods=("vpt_shallow", "vpt_deep")):
     @classmethod
     def options_of(cls, config: Any) -> dict[str, Any]:
         depth = config.method.removeprefix("vpt_")
-        if depth == "deep" and isinstance(config.depth, int):
-            depth = config.depth  # deep in the last blocks alone
+        if depth == "deep":
+            depth = trained_depth(config)
         return {**super().options_of(config), "depth": depth}
 
 

@@ -10,7 +10,6 @@ tokens.bin is float32, image after image; index.json says which image is where.
 
 import hashlib
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from mlvpt.datasets import MultiLabelDataset, Splits
 from mlvpt.errors import InputError
 from mlvpt.files import read_json, write_json
 from mlvpt.images import eval_transform, normalize
-from mlvpt.prompts import lower_tokens
+from mlvpt.prompts import lower_tokens, token_shape
 from mlvpt.training.checkpoint import run_lock
 
 BATCH = 64  # images through the frozen blocks at a time
@@ -69,14 +68,13 @@ def keep_tokens(
     Raises:
         InputError: every block depends on what is trained, or an image cannot be read.
     """
-    vit = model.vit
     if model.n_frozen_blocks == 0:
         raise InputError(
             "data.token_cache: every block of this method depends on what is trained, so there are "
             "no tokens to keep. Give model.depth a number of last blocks, or drop the cache."
         )
     home = Path(folder) / _kind(model)
-    shape = (vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size), vit.embed_dim)
+    shape = token_shape(model.vit)
     with run_lock(home, wait=True):  # runs side by side share what the first of them makes
         index = _read_index(home)
         keys = [[_image_key(dataset, i) for i in range(len(dataset))] for dataset in datasets]
